@@ -1,0 +1,156 @@
+"""YAML in, overrides applied, one checked config out.
+
+`extends: other.yaml` (relative to the file; a list applies left to right) is merged below the file's own
+keys. Mistakes are one sentence with the file, the key and the nearest valid name.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from vlrl.config.run import RunConfig
+from vlrl.errors import UserError
+
+Tree = dict[str, Any]
+
+
+def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read `path`, apply `key.path=value` overrides (YAML values), and check the whole.
+
+    Raises:
+        UserError: unreadable file, unknown key, wrong type or a combination that cannot be.
+    """
+    tree = _read(Path(path), seen=())
+    for override in overrides or []:
+        _apply(tree, override)
+    return build_config(tree, str(path))
+
+
+def build_config(tree: Tree, origin: str) -> RunConfig:
+    """Check a tree of plain values; `origin` names it in errors."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {_explain(error, tree)}") from None
+
+
+def dump_config(config: RunConfig) -> str:
+    """The resolved config as YAML that `load_config` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def differing_keys(old: Tree, new: Tree, prefix: str = "") -> list[str]:
+    """Dotted keys whose values differ between two trees."""
+    keys = []
+    for key in dict.fromkeys([*old, *new]):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            keys += differing_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            keys.append(f"{prefix}{key}")
+    return keys
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> Tree:
+    if path.resolve() in seen:
+        raise UserError(f"{path}: 'extends' leads back to itself")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); correct the config's path") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected keys and values at the top")
+    parents = tree.pop("extends", [])
+    merged: Tree = {}
+    for parent in parents if isinstance(parents, list) else [parents]:
+        merged = _merge(merged, _read(path.parent / str(parent), (*seen, path.resolve())))
+    return _merge(merged, tree)
+
+
+def _merge(below: Tree, above: Tree) -> Tree:
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        same_kind = isinstance(old, dict) and isinstance(value, dict)
+        # Another objective brings its own options: the ones below it would be unknown keys.
+        if same_kind and not ("name" in value and "name" in old and value["name"] != old["name"]):
+            out[key] = _merge(old, value)
+        else:
+            out[key] = value
+    return out
+
+
+def _apply(tree: Tree, override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise UserError(f"override '{override}': write key.path=value")
+    *parents, last = key.split(".")
+    node: Tree = tree
+    for parent in parents:
+        if not isinstance(node.get(parent), dict):
+            node[parent] = {}
+        node = node[parent]
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"override '{override}': the value is not YAML") from None
+    if isinstance(node[last], str):
+        node[last] = _number(node[last])
+
+
+def _number(text: str) -> str | float:
+    """YAML 1.1 reads 1e-6 as a string; people mean the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _explain(error: ValidationError, tree: Tree) -> str:
+    first = error.errors()[0]
+    path = [part for part in first["loc"] if not _is_union_tag(part, first["loc"], tree)]
+    key = ".".join(map(str, path))
+    if first["type"] == "extra_forbidden":
+        names = _fields_at(path[:-1], tree)
+        near = difflib.get_close_matches(str(path[-1]), names, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"valid names: {', '.join(sorted(names))}"
+        return f"unknown key '{key}'; {hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f"missing key '{key}'"
+    if first["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"key '{key}': {message}, found {first['input']!r}"
+
+
+def _is_union_tag(part: Any, loc: tuple[Any, ...], tree: Tree) -> bool:
+    """Pydantic puts the tag of a discriminated union into the location: objective -> cispo -> key."""
+    return loc[0] == "objective" and len(loc) > 1 and part is loc[1] and part in ("omd", "cispo", "grpo")
+
+
+def _fields_at(path: list[Any], tree: Tree) -> list[str]:
+    model: Any = RunConfig
+    node: Any = tree
+    for part in path:
+        node = node[part] if isinstance(node, (dict, list)) else {}
+        if isinstance(part, int):
+            continue
+        candidates = _models_in(model.model_fields[part].annotation)
+        named = [m for m in candidates if isinstance(node, dict) and _tag(m) == node.get("name")]
+        model = (named or candidates)[0]
+    return list(model.model_fields)
+
+
+def _tag(model: type[BaseModel]) -> Any:
+    return model.model_fields["name"].default if "name" in model.model_fields else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for arg in get_args(annotation) for model in _models_in(arg)]

@@ -1,0 +1,93 @@
+"""The root of the config tree."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vlrl.config.base import Section
+from vlrl.config.data import DataConfig
+from vlrl.config.objective import CispoConfig, ObjectiveConfig
+from vlrl.config.policy import PolicyConfig
+from vlrl.config.sampling import SamplingConfig
+from vlrl.config.training import (
+    CheckpointConfig,
+    RewardConfig,
+    RlConfig,
+    SftConfig,
+    TrainerConfig,
+    ValidationConfig,
+)
+
+Stage = Literal["sft", "rl"]
+
+
+class RunConfig(Section):
+    """One run: a policy, its data, and the stages it goes through."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    """Of the run directory."""
+    seed: int = Field(default=0, ge=0)
+    """Every random stream derives from it."""
+    runs_dir: str = "runs"
+    """Where run directories lie."""
+    stages: list[Stage] = Field(default=["rl"], min_length=1)
+    """In order; each starts from the weights the one before it left."""
+    policy: PolicyConfig
+    data: DataConfig
+    sft: SftConfig = SftConfig()
+    rl: RlConfig = RlConfig()
+    objective: ObjectiveConfig = CispoConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    rewards: RewardConfig = RewardConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    validation: ValidationConfig = ValidationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RunConfig":
+        if len(set(self.stages)) != len(self.stages):
+            raise ValueError("stages: each stage may stand once")
+        if "sft" in self.stages and not self.data.warmup:
+            raise ValueError("stage 'sft' needs 'data.warmup'")
+        if "rl" in self.stages and not self.data.train:
+            raise ValueError("stage 'rl' needs 'data.train'")
+        if self.rl.prompts_per_step % self.rl.updates_per_step:
+            raise ValueError(
+                f"rl.prompts_per_step ({self.rl.prompts_per_step}) must be a multiple of "
+                f"rl.updates_per_step ({self.rl.updates_per_step})"
+            )
+        if self.trainer.dtype == "bfloat16" and self.trainer.zero_stage == 0:
+            raise ValueError("trainer.zero_stage must be at least 1 with trainer.dtype bfloat16")
+        if self.rl.rollouts_per_prompt == 1 and "rl" in self.stages:
+            raise ValueError("rl.rollouts_per_prompt must be at least 2: the baseline is the group's mean")
+        longest = self.rl.max_prompt_tokens + self.rl.max_response_tokens
+        if "rl" in self.stages and longest > self.trainer.tokens_per_micro_batch:
+            raise ValueError(
+                f"trainer.tokens_per_micro_batch ({self.trainer.tokens_per_micro_batch}) must hold one "
+                f"rollout: rl.max_prompt_tokens + rl.max_response_tokens = {longest}"
+            )
+        if self.policy.context_length is not None and longest > self.policy.context_length:
+            raise ValueError(
+                f"policy.context_length ({self.policy.context_length}) must hold rl.max_prompt_tokens + "
+                f"rl.max_response_tokens = {longest}"
+            )
+        return self
+
+    def derived(self) -> dict[str, int]:
+        """Every batch number that follows from the three that are set."""
+        rollouts = self.rl.prompts_per_step * self.rl.rollouts_per_prompt
+        longest = self.rl.max_prompt_tokens + self.rl.max_response_tokens
+        held_out = self.validation.max_prompts or sum(s.rows or 0 for s in self.data.validation)
+        return {
+            "rollouts_per_step": rollouts,
+            "rollouts_per_update": rollouts // self.rl.updates_per_step,
+            "prompts_per_update": self.rl.prompts_per_step // self.rl.updates_per_step,
+            "optimizer_steps": self.rl.steps * self.rl.updates_per_step,
+            "rollouts_in_all": rollouts * self.rl.steps,
+            "max_tokens_per_rollout": longest,
+            "max_tokens_per_step": longest * rollouts,
+            "max_micro_batches_per_update": -(-longest * rollouts)
+            // (self.rl.updates_per_step * self.trainer.tokens_per_micro_batch),
+            "sft_conversations_in_all": self.sft.steps * self.sft.conversations_per_step,
+            "validation_rollouts": held_out * self.validation.samples_per_prompt,
+        }

@@ -1,0 +1,118 @@
+from typing import Literal
+
+from pydantic import Field
+
+from vlrl.config.base import Section
+
+
+class OptimizerConfig(Section):
+    """AdamW and its schedule."""
+
+    lr: float = Field(default=1e-6, gt=0)
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Adam's moments."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Adam's epsilon."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decoupled weight decay."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Linear warm-up."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up, down to `final_lr_ratio` of the peak at the last step."""
+    final_lr_ratio: float = Field(default=0.1, ge=0, le=1)
+    """Of `linear` and `cosine`."""
+    grad_clip: float = Field(default=1.0, gt=0)
+    """Global gradient norm."""
+
+
+class TrainerConfig(Section):
+    """The DeepSpeed engine, the same for every stage."""
+
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of weights in compute; bf16 keeps fp32 master weights."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """DeepSpeed ZeRO stage. bf16 needs at least 1 (stage 0 takes a phantom step in DeepSpeed 0.19)."""
+    offload_optimizer: bool = False
+    """Keep optimizer state in host memory (ZeRO-Offload)."""
+    tokens_per_micro_batch: int = Field(default=8192, gt=0)
+    """Packed tokens a forward pass holds on each rank."""
+    logprob_chunk: int = Field(default=1024, gt=0)
+    """Tokens whose logits exist at a time."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass."""
+    threads: int = Field(default=2, gt=0)
+    """CPU threads."""
+
+
+class SftConfig(Section):
+    """Supervised stage: long-CoT warm-up or vanilla SFT."""
+
+    steps: int = Field(default=100, gt=0)
+    """Optimizer steps."""
+    conversations_per_step: int = Field(default=32, gt=0)
+    """Global batch."""
+    max_tokens: int = Field(default=4096, gt=0)
+    """Longer conversations are dropped and counted."""
+    optimizer: OptimizerConfig = OptimizerConfig(lr=2e-5)
+    """k1.5 section 2.5: 2e-5 down to 2e-6."""
+    validate_every: int | None = Field(default=None, gt=0)
+    """Steps between held-out evaluations; unset: only after the last."""
+
+
+class RlConfig(Section):
+    """Reinforcement learning stage."""
+
+    steps: int = Field(default=100, gt=0)
+    """Iterations: one batch of rollouts each."""
+    prompts_per_step: int = Field(default=32, gt=0)
+    """Prompts sampled an iteration."""
+    rollouts_per_prompt: int = Field(default=8, gt=0)
+    """The group size."""
+    updates_per_step: int = Field(default=1, gt=0)
+    """Optimizer steps on one batch of rollouts, each on its own share of the prompts."""
+    max_prompt_tokens: int = Field(default=2048, gt=0)
+    """Expanded prompt tokens; longer prompts are refused by name when data is read."""
+    max_response_tokens: int = Field(default=2048, gt=0)
+    """Response tokens; longer ones are cut."""
+    max_lag: int = Field(default=0, ge=0, le=0)
+    """Trainer version minus the oldest version in a batch; 0 is the synchronous iteration."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Of the policy."""
+    validate_every: int | None = Field(default=None, gt=0)
+    """Steps between held-out evaluations; unset: before the first and after the last."""
+
+
+class ValidationConfig(Section):
+    """Held-out measurement: mean@k with a confidence interval."""
+
+    samples_per_prompt: int = Field(default=4, gt=0)
+    """k of mean@k."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of validation samples."""
+    max_prompts: int | None = Field(default=None, gt=0)
+    """Evaluate only the first of the held-out prompts."""
+    blank_images: bool = False
+    """After the last stage, measure once more with every image blanked (what text alone can guess)."""
+
+
+class CheckpointConfig(Section):
+    """What is kept to resume from."""
+
+    every: int = Field(default=50, gt=0)
+    """Steps between checkpoints; the last step always has one."""
+    keep: int = Field(default=2, gt=0)
+    """Newest checkpoints kept."""
+
+
+class RewardConfig(Section):
+    """Graders."""
+
+    workers: int = Field(default=1, gt=0)
+    """Grading processes."""
+    timeout_s: float = Field(default=5.0, gt=0)
+    """Deadline of one grading, counted from its start."""
+    memory_mb: int = Field(default=1024, gt=0)
+    """Address space a grading process may use beyond what it needs to start."""
+    wrong: float = 0.0
+    """Reward of a wrong, missing or truncated answer; a correct one earns 1."""

@@ -1,0 +1,18 @@
+"""The errors a person reads.
+
+`UserError` is the user's to mend: the command line prints its one sentence and exits with 2.
+`WaitTimeout` is a deadline that passed; it says what was waited for and for how long.
+"""
+
+
+class UserError(Exception):
+    """One sentence naming the file, row or key, and the fix."""
+
+
+class WaitTimeout(RuntimeError):
+    """A wait that outlived its deadline."""
+
+    def __init__(self, waited_for: str, seconds: float) -> None:
+        super().__init__(f"waited {seconds:.0f} s for {waited_for}")
+        self.waited_for = waited_for
+        self.seconds = seconds

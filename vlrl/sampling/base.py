@@ -1,0 +1,61 @@
+"""The sampler's protocol: images and ids in, ids and behaviour log-probs out.
+
+Two implementations stand behind it: vLLM (`vllm_sampler`) and a small transformers one
+(`transformers_sampler`) that is the oracle in tests and serves machines without vLLM.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from vlrl.images import ImageRef
+from vlrl.trajectory import Segment
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(slots=True, frozen=True)
+class SampleRequest:
+    """One rollout to sample.
+
+    `prompt_ids` are unexpanded (one placeholder an image, as the chat template writes it);
+    `expanded_ids` hold one placeholder per image feature, as the model sees them, and the sampler
+    checks that its engine saw the same. `seed` alone decides the random draws of this request.
+    `max_tokens` counts response tokens.
+    """
+
+    request_id: str
+    prompt_ids: list[int]
+    expanded_ids: list[int]
+    images: list[ImageRef]
+    seed: int
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+class Sampler(Protocol):
+    """Samples from the policy version it was last given."""
+
+    policy_version: int
+
+    def sample(self, requests: list[SampleRequest], timeout: float) -> list[list[Segment]]:
+        """Segments of each request, in the order of `requests`.
+
+        Tokens sampled by different policy versions lie in different segments. The last segment's
+        finish reason is `stop` or `length`; the stop token is included when it was sampled.
+
+        Raises:
+            WaitTimeout: not done after `timeout` seconds.
+        """
+        ...
+
+    def update_weights(self, weights: Iterable[tuple[str, "torch.Tensor"]], version: int) -> None:
+        """Replace every weight (checkpoint names), drop whatever caches went stale, stamp `version`.
+
+        Safe while requests are running: they continue under the new weights in a new segment.
+        """
+        ...
+
+    def close(self) -> None: ...
