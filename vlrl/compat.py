@@ -29,7 +29,7 @@ class _TorchvisionGuard:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if name == "torchvision":
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
             _declare_operators_if_mismatched()
         return None
 
@@ -38,7 +38,7 @@ def install_torchvision_guard() -> None:
     """Put the hook in place; call it before anything imports torchvision."""
     if "torchvision" in sys.modules or any(isinstance(f, _TorchvisionGuard) for f in sys.meta_path):
         return
-    sys.meta_path.insert(0, _TorchvisionGuard())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _TorchvisionGuard())
 
 
 def _declare_operators_if_mismatched() -> None:

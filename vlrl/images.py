@@ -66,19 +66,26 @@ def load(ref: ImageRef, max_pixels: int | None = None, min_pixels: int | None = 
     return resize(_decode(data, f"image {ref.path}"), max_pixels, min_pixels)
 
 
-def resize(image: Any, max_pixels: int | None = None, min_pixels: int | None = None) -> Any:
-    """Scale a Pillow image into the pixel bounds, keeping its aspect; each side stays at least 1."""
-    pixels = image.width * image.height
+def target_size(
+    width: int, height: int, max_pixels: int | None = None, min_pixels: int | None = None
+) -> tuple[int, int]:
+    """(width, height) scaled into the pixel bounds, aspect kept; each side stays at least 1."""
+    pixels = width * height
     if max_pixels is not None and pixels > max_pixels:
         scale = math.sqrt(max_pixels / pixels)
     elif min_pixels is not None and pixels < min_pixels:
         scale = math.sqrt(min_pixels / pixels)
     else:
-        return image
+        return width, height
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def resize(image: Any, max_pixels: int | None = None, min_pixels: int | None = None) -> Any:
+    """Scale a Pillow image to its `target_size`."""
     from PIL import Image
 
-    size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
-    return image.resize(size, Image.Resampling.BICUBIC)
+    size = target_size(image.width, image.height, max_pixels, min_pixels)
+    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 
 
 class ImageStore:
@@ -112,7 +119,7 @@ def _decode(data: bytes, where: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+            image: Image.Image = Image.open(io.BytesIO(data))
         if image.width * image.height > MAX_IMAGE_PIXELS:
             raise UserError(
                 f"{where}: {image.width}x{image.height} is over the limit of "

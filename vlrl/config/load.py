@@ -76,13 +76,16 @@ def _merge(below: Tree, above: Tree) -> Tree:
     out = dict(below)
     for key, value in above.items():
         old = out.get(key)
-        same_kind = isinstance(old, dict) and isinstance(value, dict)
-        # Another objective brings its own options: the ones below it would be unknown keys.
-        if same_kind and not ("name" in value and "name" in old and value["name"] != old["name"]):
+        if isinstance(old, dict) and isinstance(value, dict) and _same_variant(old, value):
             out[key] = _merge(old, value)
         else:
             out[key] = value
     return out
+
+
+def _same_variant(old: Tree, new: Tree) -> bool:
+    """Another objective brings its own options: the ones below it would be unknown keys."""
+    return "name" not in new or "name" not in old or new["name"] == old["name"]
 
 
 def _apply(tree: Tree, override: str) -> None:
