@@ -1,0 +1,1 @@
+"""Recipes that generate training rows whose answers are computed, never annotated."""
