@@ -6,6 +6,7 @@ lines of 128x128. Level 3: up to four terms, some as words, in an outline font o
 """
 
 import random
+import re
 from typing import Any
 
 from data_recipes import glyphs
@@ -41,8 +42,6 @@ class TextArithmetic(Recipe):
                 if place and operators[place - 1] == "*":
                     return None
         spec: Spec = {"numbers": numbers, "operators": operators}
-        if level == 3:
-            spec["as_words"] = [rng.random() < 0.4 for _ in range(2 * count - 1)]
         spec["style"] = _style(rng, level, count)
         return spec if all(value >= 0 for _, value in _running(spec)) and _fits(spec) else None
 
@@ -108,6 +107,7 @@ def _style(rng: random.Random, level: int, count: int) -> dict[str, Any]:
         "at": [rng.random(), rng.random()],
         "scale": 2 if level == 1 else rng.choice((1, 2)),
         "font": rng.randint(14, 20),
+        "as_words": [level == 3 and rng.random() < 0.4 for _ in range(2 * count - 1)],
         "angle": round(rng.uniform(-_TILT, _TILT), 1) if level == 3 else 0.0,
         "noise": rng.randint(10, 60) if level == 3 else 0,
         "noise_seed": rng.getrandbits(32),
@@ -164,18 +164,18 @@ def _by_sign(spec: Spec) -> str:
 
 def _shown(spec: Spec) -> str:
     """The problem as the picture shows it, words where it has words."""
-    if "as_words" not in spec:
+    if spec["style"]["level"] < 3:
         return expression(spec)
     return " ".join(_word_items(spec))
 
 
 def _word_items(spec: Spec) -> list[str]:
-    items = []
+    items, as_words = [], spec["style"]["as_words"]
     for place, number in enumerate(spec["numbers"]):
         if place:
             sign = spec["operators"][place - 1]
-            items.append(_OPERATOR_WORDS[sign] if spec["as_words"][2 * place - 1] else sign)
-        items.append(number_words(number) if spec["as_words"][2 * place] else str(number))
+            items.append(_OPERATOR_WORDS[sign] if as_words[2 * place - 1] else sign)
+        items.append(number_words(number) if as_words[2 * place] else str(number))
     return items
 
 
@@ -194,8 +194,8 @@ def _draw_line(spec: Spec) -> Any:
 
 
 def _draw_lines(spec: Spec) -> Any:
-    signs = ["", *spec["operators"]]
-    lines = [f"{sign}{number}" for sign, number in zip(signs, spec["numbers"], strict=True)]
+    # A product stays on one line: stacked, it would look as if it came last.
+    lines = re.findall(r"[-+]?[\d*]+", expression(spec))
     return _draw_text(lines, spec["style"], SIZES[2])
 
 

@@ -1,8 +1,8 @@
 """What a recipe is: a drawing's specification, its executor, its picture and its reasoning.
 
 A row is a function of (recipe, seed, level, args). The answer is computed from the specification, never
-from pixels, so `solve` recomputes it from a stored row. A specification holds what the question depends
-on, and under the key "style" what only the picture depends on.
+from pixels, so `solve` recomputes it from a stored row. A specification holds the problem, and under the
+key "style" how it looks, on which the answer does not depend.
 
 Train and held-out rows cannot meet: a seed's parity names its split (even: train, odd: validation), and
 a problem belongs to one split by the hash of its specification without style, so a seed whose drawing

@@ -26,18 +26,19 @@ def draw_chart(spec: Spec) -> Any:
 
 
 def _draw_rows(image: Any, pen: Any, spec: Spec) -> None:
-    """A row a bar: letter, two digits, and under the digits a bar as long as the value."""
+    """A row a bar: letter, a bar one cell long at 100 (two from level 1), and the value's two digits."""
     style = spec["style"]
-    free = (image.width - 4 * CELL, image.height - len(spec["names"]) * CELL)
+    cells = 1 if style["level"] == 0 else 2
+    free = (image.width - (3 + cells) * CELL, image.height - len(spec["names"]) * CELL)
     left, top = (
         (0, 0) if style["level"] == 0 else (int(p * f) for p, f in zip(style["at"], free, strict=True))
     )
     for row, (name, value) in enumerate(zip(spec["names"], spec["values"], strict=True)):
         y = top + row * CELL
-        bar = (left + CELL, y + 14, left + CELL + 3 * CELL * value // _TOP, y + 15)
+        bar = (left + CELL, y + 3, left + CELL + cells * CELL * value // _TOP, y + 12)
         pen.rectangle(bar, fill=COLOURS[style["colours"][row]])
-        for column, character in ((0, name), (2, str(value)[0]), (3, str(value)[1])):
-            image.paste(BLACK, (left + column * CELL + 3, y), glyphs.glyph(character, 2))
+        for column, character in ((0, name), (1 + cells, str(value)[0]), (2 + cells, str(value)[1])):
+            image.paste(BLACK, (left + column * CELL + 3, y + 1), glyphs.glyph(character, 2))
 
 
 def _draw_axes(image: Any, pen: Any, spec: Spec) -> None:

@@ -236,7 +236,7 @@ def _style(rng: random.Random, level: int, count: int) -> dict[str, Any]:
         ]
     return {
         "level": level,
-        "at": [rng.randint(0, free), rng.randint(0, free)] if free > 0 else [0, 0],
+        "at": [rng.randint(free // 3, free - free // 3) if free > 0 else 0 for _ in range(2)],
         "jitter": jitter,
         "paper": glyphs.WHITE if level == 0 else rng.choice(glyphs.PAPERS),
         "angle": round(rng.uniform(-3, 3), 1) if level == 3 else 0.0,
