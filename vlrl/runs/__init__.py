@@ -1,0 +1,1 @@
+"""A run is its directory: config, environment, metrics, rollouts, validation, checkpoints, report."""
