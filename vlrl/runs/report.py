@@ -6,6 +6,7 @@ model or a data set is escaped, and a content policy forbids scripts and request
 """
 
 import math
+import time
 from html import escape
 from typing import Any
 
@@ -77,12 +78,15 @@ def _head(run: RunDirectory, summary: dict[str, Any]) -> str:
     config = run.config
     init = config.policy.init
     origin = f"{init.size} {init.architecture} from random weights" if init else config.policy.path
+    # The run that writes its last report is still running: only an end is worth a mark.
     state = run.state()
+    mark = "" if state == "running" else f' <span class="verdict {state}">{state}</span>'
     tiles = _tiles(summary)
     return (
-        f'<h1>{escape(config.name)} <span class="verdict {state}">{state}</span></h1>'
+        f"<h1>{escape(config.name)}{mark}</h1>"
         f'<p class="lead">{escape(str(origin))}, stages {escape(", ".join(config.stages))}, '
-        f"objective {escape(config.objective.name)}, seed {config.seed}</p>"
+        f"objective {escape(config.objective.name)}, seed {config.seed}; "
+        f"written {time.strftime('%Y-%m-%d %H:%M')}</p>"
         f'<div class="tiles">{"".join(tiles)}</div>'
     )
 
@@ -281,7 +285,7 @@ def _record(run: RunDirectory) -> str:
         f"<tr><th>{escape(name.replace('_', ' '))}</th><td>{value:,}</td></tr>"
         for name, value in run.config.derived().items()
     )
-    parts = [_fold("batch numbers that follow from it", f"<table><tbody>{derived}</tbody></table>"), config]
+    parts = [config, _fold("batch numbers that follow from it", f"<table><tbody>{derived}</tbody></table>")]
     if run.environment_path.exists():
         starts = read_json(run.environment_path)["starts"]
         rows = "".join(_start_rows(start) for start in starts)
