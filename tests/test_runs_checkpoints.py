@@ -42,7 +42,7 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     if made.returncode:
         pytest.skip("mounting a tiny disk needs root; the RLIMIT_FSIZE test stands in")
     yield mount
-    subprocess.run(["umount", str(mount)], check=True)
+    subprocess.run(["umount", "-l", str(mount)], check=True)
 
 
 def test_commits_prunes_and_finds_the_latest(tmp_path: Path) -> None:
