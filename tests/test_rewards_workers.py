@@ -1,0 +1,191 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from vlrl.rewards.workers import GradingPool
+
+BOMB = "9^{9^{9^9}}"
+
+
+@pytest.fixture
+def pool() -> Iterator[GradingPool]:
+    pool = GradingPool(workers=2, timeout_s=0.4, memory_mb=1024)
+    pool.grade_many([("x+1", "1+x")] * 4)
+    yield pool
+    pool.close()
+
+
+def _processes() -> list[psutil.Process]:
+    """The supervisor and the graders, parents first."""
+    found = psutil.Process().children(recursive=True)
+    return [p for p in found if "vlrl.rewards.grading_process" in p.cmdline()]
+
+
+def _wait_until(condition: object, seconds: float = 10.0) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def test_compares(pool: GradingPool) -> None:
+    pairs = [
+        ("x^2-1", "(x-1)(x+1)"),
+        ("1,-2", "-2,1"),
+        ("1,-2", "1,-3"),
+        ("\\frac{1}{2}", "0.5"),
+        ("5", "not 5"),
+    ]
+    assert [o.equal for o in pool.grade_many(pairs)] == [True, True, False, True, False]
+
+
+def test_the_parent_never_imports_math_verify() -> None:
+    code = (
+        "import sys; from vlrl.rewards.workers import GradingPool; from vlrl.rewards import grader\n"
+        "pool = GradingPool(1, 5.0, 512); assert pool.grade_many([('2x', 'x+x')])[0].equal; pool.close()\n"
+        "assert not {'math_verify', 'sympy', 'torch'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_bomb_is_an_error_at_its_deadline_and_the_next_answer_is_prompt(pool: GradingPool) -> None:
+    for bomb in (BOMB, "((9!)!)!", "(" * 3000 + "5" + ")" * 3000):
+        start = time.monotonic()
+        (outcome,) = pool.grade_many([("5", bomb)])
+        assert outcome.equal is None and outcome.error.startswith("timeout")
+        assert 0.4 <= time.monotonic() - start < 0.9
+        start = time.monotonic()
+        assert pool.grade_many([("x+2", "2+x")])[0].equal is True
+        assert time.monotonic() - start < 0.3
+    assert pool.stats()["timeout"] == 3
+
+
+def test_waiting_in_the_queue_costs_no_time(pool: GradingPool) -> None:
+    # Behind four bombs on two workers everything queues for two deadlines.
+    outcomes = pool.grade_many([("5", BOMB)] * 4 + [(f"x+{i}", f"{i}+x") for i in range(20)])
+    assert [o.equal for o in outcomes] == [None] * 4 + [True] * 20
+    assert all(o.seconds < 0.4 for o in outcomes[4:])
+
+
+def test_memory_is_bounded() -> None:
+    pool = GradingPool(workers=1, timeout_s=3.0, memory_mb=64)
+    try:
+        pool.grade_many([("1", "x")])
+        limits = [p.rlimit(psutil.RLIMIT_AS)[0] for p in _processes()[1:]]
+        assert len(limits) == 1 and 64 * 2**20 < limits[0] < 2**30
+        (outcome,) = pool.grade_many([("5", "2^{10^{10}}")])
+        assert outcome.equal is not True
+        assert pool.grade_many([("2x", "x+x")])[0].equal is True
+    finally:
+        pool.close()
+
+
+def test_an_unreadable_gold_is_an_error(pool: GradingPool) -> None:
+    (outcome,) = pool.grade_many([("", "5")])
+    assert outcome.equal is None and "cannot be parsed" in outcome.error
+
+
+def test_a_grader_killed_while_grading_is_an_error(pool: GradingPool) -> None:
+    slow = GradingPool(workers=1, timeout_s=30.0, memory_mb=1024)
+    before = {p.pid for p in _processes()}
+    try:
+        slow.grade_many([("1", "x")])
+        (grader,) = [p for p in _processes() if p.pid not in before and p.ppid() != os.getpid()]
+        thread_result: list[object] = []
+        thread = threading.Thread(target=lambda: thread_result.extend(slow.grade_many([("5", BOMB)])))
+        thread.start()
+        _wait_until(lambda: grader.cpu_times().user > 0.2)
+        grader.kill()
+        thread.join(10)
+        (outcome,) = thread_result
+        assert outcome.equal is None and outcome.error.startswith("died")  # type: ignore[attr-defined]
+        assert slow.grade_many([("2x", "x+x")])[0].equal is True
+    finally:
+        slow.close()
+
+
+def test_deaths_of_idle_graders_and_of_the_supervisor_lose_nothing(pool: GradingPool) -> None:
+    for victim in (-1, 0):
+        _processes()[victim].kill()
+        outcomes = pool.grade_many([(f"x+{i}", f"{i}+x") for i in range(6)])
+        assert [o.equal for o in outcomes] == [True] * 6
+
+
+def test_threads_share_the_pool(pool: GradingPool) -> None:
+    results: dict[int, list[bool | None]] = {}
+
+    def work(k: int) -> None:
+        pairs = [(f"x+{k}", f"{k + (i % 2)}+x") for i in range(20)] + [("5", BOMB)] * (k == 0)
+        results[k] = [o.equal for o in pool.grade_many(pairs)]
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    for k in range(6):
+        assert results[k][:20] == [True, False] * 10
+    assert results[0][20] is None
+
+
+def test_asyncio_stays_responsive(pool: GradingPool) -> None:
+    async def run() -> tuple[list[bool | None], int]:
+        ticks = 0
+        task = asyncio.gather(
+            pool.grade_many_async([("5", BOMB)]), pool.grade_many_async([("2x", "x+x")] * 5)
+        )
+        while not task.done():
+            await asyncio.sleep(0.01)
+            ticks += 1
+        return [o.equal for outcomes in task.result() for o in outcomes], ticks
+
+    equal, ticks = asyncio.run(run())
+    assert equal == [None] + [True] * 5
+    assert ticks > 15
+
+
+def test_close_is_prompt_even_under_work_and_leaves_no_process() -> None:
+    pool = GradingPool(workers=2, timeout_s=60.0, memory_mb=1024)
+    pool.grade_many([("1", "x")] * 2)
+    processes = _processes()
+    outcomes: list[object] = []
+    thread = threading.Thread(target=lambda: outcomes.extend(pool.grade_many([("5", BOMB)] * 3)))
+    thread.start()
+    _wait_until(lambda: processes[-1].cpu_times().user > 0.1)
+    start = time.monotonic()
+    pool.close()
+    thread.join(5)
+    assert time.monotonic() - start < 5 and not thread.is_alive()
+    assert [o.equal for o in outcomes] == [None] * 3  # type: ignore[attr-defined]
+    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+    with pytest.raises(RuntimeError):
+        pool.grade_many([("1", "x")])
+
+
+def test_no_orphans_when_the_parent_is_killed() -> None:
+    code = (
+        "import threading, time; from vlrl.rewards.workers import GradingPool\n"
+        "pool = GradingPool(2, 60.0, 1024)\n"
+        # Started from a thread that ends: the supervisor must outlive the thread, not the process.
+        "t = threading.Thread(target=lambda: pool.grade_many([('1', 'x')] * 4)); t.start(); t.join()\n"
+        f"assert pool.grade_many([('2x', 'x+x')])[0].equal; print('ready', flush=True)\n"
+        f"pool.grade_many([('5', '{BOMB}')] * 2)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"ready\n"
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert len(children) >= 2
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    _wait_until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in children))

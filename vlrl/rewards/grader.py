@@ -1,0 +1,106 @@
+"""Groups in, verdicts on: what every rollout of a batch has earned."""
+
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from types import TracebackType
+
+from vlrl.config.training import RewardConfig
+from vlrl.rewards.answer import extract_answer
+from vlrl.rewards.registry import Registry
+from vlrl.rewards.verifiers import Submission
+from vlrl.rewards.workers import GradingPool
+from vlrl.trajectory import Group, Prompt, Rollout, Verdict
+
+
+class Grader:
+    """Fills in verdicts; a context manager that owns the grading processes.
+
+    `thinking_open` says that the chat template's generation prompt ends in `<think>`, so that a response
+    counts as thought until it closes the tag. Safe to use from several threads.
+    """
+
+    def __init__(self, config: RewardConfig, thinking_open: bool = False) -> None:
+        self._config = config
+        self._thinking_open = thinking_open
+        self._pool = GradingPool(config.workers, config.timeout_s, config.memory_mb)
+        self._registry = Registry(self._pool)
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._seconds = 0.0
+
+    def __enter__(self) -> "Grader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the grading processes."""
+        self._pool.close()
+
+    def check(self, prompts: Iterable[Prompt]) -> None:
+        """Refuse prompts that could never be graded; for when the data is read.
+
+        Raises:
+            UserError: naming the first such row: unknown verifier, unusable ground truth or argument.
+        """
+        for prompt in prompts:
+            self._registry.verifier_of(prompt).check(prompt)
+
+    def grade(self, groups: list[Group]) -> None:
+        """Set `rollout.verdict` of every rollout.
+
+        Correct earns what its verifier gives (1); wrong, missing and truncated answers earn
+        `config.wrong`; an error earns 0 under an error status, by which it is left out of training.
+
+        Raises:
+            UserError: a prompt names an unknown verifier or cannot be judged by it.
+        """
+        start = time.monotonic()
+        waiting: defaultdict[str, list[tuple[Rollout, Submission]]] = defaultdict(list)
+        for group in groups:
+            self._registry.verifier_of(group.prompt)
+            for rollout in group.rollouts:
+                answer = extract_answer(rollout.text, self._thinking_open)
+                if rollout.finish_reason == "error" or answer is None:
+                    rollout.verdict = self._unanswered(rollout)
+                else:
+                    submission = Submission(group.prompt, rollout.text, answer)
+                    waiting[group.prompt.verifier].append((rollout, submission))
+        for pairs in waiting.values():
+            verifier = self._registry.verifier_of(pairs[0][1].prompt)
+            verdicts = verifier.judge([submission for _, submission in pairs])
+            for (rollout, _), verdict in zip(pairs, verdicts, strict=True):
+                rollout.verdict = self._priced(verdict)
+        self._record(groups, time.monotonic() - start)
+
+    def stats(self) -> dict[str, float]:
+        """Totals so far: `graded`, `seconds`, `status/*`, `rule/*`, and the pool's as `math_verify/*`."""
+        with self._lock:
+            totals = {"seconds": self._seconds, **self._counts}
+        return totals | {f"math_verify/{name}": count for name, count in self._pool.stats().items()}
+
+    def _unanswered(self, rollout: Rollout) -> Verdict:
+        reason = rollout.finish_reason
+        assert reason != "paused", f"rollout {rollout.sample_index} of {rollout.prompt_id} is not finished"
+        if reason == "error":
+            return Verdict(0.0, "infra_error", rule="sampler_error")
+        return Verdict(self._config.wrong, "no_answer" if reason == "stop" else "truncated", rule=reason)
+
+    def _priced(self, verdict: Verdict) -> Verdict:
+        return replace(verdict, reward=self._config.wrong) if verdict.status == "wrong" else verdict
+
+    def _record(self, groups: list[Group], seconds: float) -> None:
+        verdicts = [r.verdict for group in groups for r in group.rollouts if r.verdict is not None]
+        with self._lock:
+            self._seconds += seconds
+            self._counts["graded"] += len(verdicts)
+            for verdict in verdicts:
+                self._counts[f"status/{verdict.status}"] += 1
+                # An error's rule has its detail after the colon; a series needs its kind alone.
+                self._counts[f"rule/{verdict.rule.split(':')[0]}"] += 1

@@ -1,0 +1,148 @@
+"""The processes that run math-verify: one supervisor, forked graders. Run as `python -m`.
+
+The supervisor imports math-verify once and serves two requests on a control socket: fork a grader onto a
+socket that comes along, and kill a grader. It stays single-threaded and never runs a comparison, so it
+always answers. A grader reads one (gold, answer) pair at a time, says that it has started, then says how
+they compare; whoever waits kills it when its time is up.
+
+Nobody is left behind. A grader asks the kernel to die with the supervisor. The supervisor leaves when its
+control socket closes or its parent changes; it does not use the same kernel request, which would fire
+when the *thread* that started it ends.
+"""
+
+import ctypes
+import functools
+import json
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+from multiprocessing.connection import Connection
+
+REQUEST = struct.Struct("<ci")  # b"F" (fork) and 0, or b"K" (kill) and a process id
+REPLY = struct.Struct("<i")  # the process id
+STARTED = b"started"
+_PARENT_CHECK_S = 1.0
+_PR_SET_PDEATHSIG = 1
+
+
+def main(control_fd: int, parent: int, memory_mb: int) -> None:
+    """Serve until the control socket closes."""
+    control = socket.socket(fileno=control_fd)
+    _warm_up()
+    control.sendall(REPLY.pack(os.getpid()))
+    graders: set[int] = set()
+    while os.getppid() == parent:
+        if not select.select([control], [], [], _PARENT_CHECK_S)[0]:
+            _reap(graders)
+            continue
+        message, fds, _, _ = socket.recv_fds(control, REQUEST.size, 1)
+        if not message:
+            break
+        operation, pid = REQUEST.unpack(message)
+        _reap(graders)
+        if operation == b"F":
+            pid = _fork_grader(control, fds[0], memory_mb)
+            graders.add(pid)
+        elif pid in graders:
+            _kill(pid)
+            graders.discard(pid)
+        control.sendall(REPLY.pack(pid))
+    for pid in graders:
+        _kill(pid)
+
+
+def _reap(graders: set[int]) -> None:
+    graders.difference_update([pid for pid in graders if os.waitpid(pid, os.WNOHANG)[0]])
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def _fork_grader(control: socket.socket, fd: int, memory_mb: int) -> int:
+    supervisor = os.getpid()
+    pid = os.fork()
+    if pid:
+        os.close(fd)
+        return pid
+    try:
+        control.close()
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == supervisor:
+            _limit_memory(memory_mb)
+            _serve(Connection(fd))
+    finally:
+        os._exit(0)
+
+
+def _limit_memory(memory_mb: int) -> None:
+    """Cap the address space at what is mapped now plus `memory_mb` MiB."""
+    with open("/proc/self/statm") as pages:
+        mapped = int(pages.read().split()[0]) * resource.getpagesize()
+    limit = mapped + memory_mb * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _serve(connection: Connection) -> None:
+    """Answer {"equal": bool} or {"error": str} to each pair until the other end closes."""
+    while True:
+        try:
+            request = connection.recv_bytes()
+        except (EOFError, OSError):
+            return
+        connection.send_bytes(STARTED)
+        try:
+            reply: dict[str, bool | str] = {"equal": compare(*json.loads(request))}
+        except Exception as error:  # whatever broke is told to the one who asked
+            reply = {"error": f"{type(error).__name__}: {error}"[:300]}
+        connection.send_bytes(json.dumps(reply).encode())
+
+
+def compare(gold: str, answer: str) -> bool:
+    """math-verify's comparison, its own alarms off: they cannot be shorter than a second.
+
+    math-verify takes what sympy raises on the way, MemoryError included, for "not equal". So an answer
+    that fails at the memory cap counts as wrong; it is an error only where it ends or stalls the process.
+
+    Raises:
+        ValueError: nothing could be read from `gold`, so no answer can be judged by it.
+    """
+    from math_verify import verify
+
+    expected = _parse_gold(gold)
+    if not expected:
+        raise ValueError(f"the ground truth {gold[:100]!r} cannot be parsed")
+    return bool(verify(expected, _parse(answer), timeout_seconds=None, raise_on_error=True))
+
+
+def _parse(text: str) -> list[object]:
+    from math_verify import parse
+
+    # In a box, the text is one expression to be read whole, not prose to be searched for a number.
+    return list(parse(f"\\boxed{{{text}}}", parsing_timeout=None, raise_on_error=True))
+
+
+_parse_gold = functools.lru_cache(maxsize=256)(_parse)
+
+
+def _warm_up() -> None:
+    """Build the parser's tables before forking: a first comparison costs 0.1 s, a later one 1 ms."""
+    logging.disable(logging.CRITICAL)
+    for gold, answer in (
+        ("\\frac{1}{2}", "0.5"),
+        ("x^2-1", "(x-1)(x+1)"),
+        ("(1,2]", "(1,3]"),
+        ("1,2", "2,1"),
+    ):
+        compare(gold, answer)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,246 @@
+"""math-verify behind killable processes, for threads and asyncio alike.
+
+A comparison can run for ever in one C call that holds the interpreter lock, so neither a thread nor an
+alarm can stop it; only killing its process can. Here each grader process serves one thread of a pool. The
+deadline runs from the moment the grader says it has started, so a queue or a busy machine's slow wake-up
+never counts against an answer.
+"""
+
+import asyncio
+import json
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe
+
+from vlrl.rewards.grading_process import REPLY, REQUEST, STARTED
+
+Pair = tuple[str, str]
+
+_START_S = 120.0  # of the supervisor, imports on a loaded machine included
+_CONTROL_S = 30.0  # of one fork or kill
+_WAKE_S = 60.0  # of an idle grader to take up a request
+_GRADINGS_PER_PROCESS = 2000  # then a fresh fork: sympy's caches grow
+
+
+@dataclass(slots=True, frozen=True)
+class Outcome:
+    """How one pair compared: `equal`, or `error` where the grader failed (then `equal` is None).
+
+    `error` starts with `timeout`, `died`, `refused` (there was no process to grade with) or the name of an
+    exception. `seconds` runs from the start of the grading.
+    """
+
+    equal: bool | None
+    error: str = ""
+    seconds: float = 0.0
+
+
+class GradingPool:
+    """`workers` grader processes, started at the first grading and shared by every thread that asks.
+
+    `timeout_s` seconds (fractions count) is the deadline of one grading from its start; `memory_mb` MiB
+    caps what a grader may map beyond what it starts with.
+    """
+
+    def __init__(self, workers: int, timeout_s: float, memory_mb: int) -> None:
+        self.timeout_s = timeout_s
+        self._counts: Counter[str] = Counter()
+        self._counting = threading.Lock()
+        self._supervisor = _Supervisor(memory_mb)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grading")
+        self._idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+        for _ in range(workers):
+            self._idle.put(None)  # a place for a grader that is yet to be forked
+
+    def grade_many(self, pairs: Sequence[Pair]) -> list[Outcome]:
+        """Outcomes of (gold, answer) pairs in their order; blocks, from any thread."""
+        return [future.result() for future in self._submit(pairs)]
+
+    async def grade_many_async(self, pairs: Sequence[Pair]) -> list[Outcome]:
+        """As `grade_many`, without blocking the event loop."""
+        return list(await asyncio.gather(*map(asyncio.wrap_future, self._submit(pairs))))
+
+    def stats(self) -> dict[str, int]:
+        """Gradings so far, and errors by the first word of `Outcome.error`."""
+        with self._counting:
+            return dict(self._counts)
+
+    def close(self) -> None:
+        """End every process. Gradings under way come back as errors; a later one raises RuntimeError."""
+        self._supervisor.close()
+        self._threads.shutdown(wait=True)
+
+    def _submit(self, pairs: Sequence[Pair]) -> list[Future[Outcome]]:
+        return [self._threads.submit(self._grade, pair) for pair in pairs]
+
+    def _grade(self, pair: Pair) -> Outcome:
+        worker = self._idle.get()  # as many places as threads: never waits
+        try:
+            worker = self._take_up(pair, worker)
+            outcome = worker.finish(self.timeout_s)
+            if outcome.error or worker.served >= _GRADINGS_PER_PROCESS:
+                self._supervisor.kill(worker)
+                worker = None
+        except (OSError, EOFError) as error:
+            worker, outcome = None, Outcome(None, f"refused: {error or type(error).__name__}")
+        finally:
+            self._idle.put(worker)
+        with self._counting:
+            self._counts["gradings"] += 1
+            if outcome.error:
+                self._counts[outcome.error.split(":")[0]] += 1
+        return outcome
+
+    def _take_up(self, pair: Pair, worker: "_Worker | None") -> "_Worker":
+        """A grader that has started on `pair`. One that died while idle says nothing about the pair."""
+        if worker is not None:
+            try:
+                worker.start(pair)
+                return worker
+            except (OSError, EOFError):
+                self._supervisor.kill(worker)
+        worker = self._supervisor.fork()
+        worker.start(pair)
+        return worker
+
+
+class _Worker:
+    """One grader process and the socket to it. Used by one thread at a time."""
+
+    def __init__(self, pid: int, connection: Connection) -> None:
+        self.pid, self.connection, self.served = pid, connection, 0
+        self._started = 0.0
+
+    def start(self, pair: Pair) -> None:
+        """Hand over a pair and wait until the grader has begun.
+
+        Raises:
+            OSError, EOFError: the process is gone or does not wake.
+        """
+        self.connection.send_bytes(json.dumps(pair).encode())
+        if not self.connection.poll(_WAKE_S):
+            raise TimeoutError(f"grading process {self.pid} did not wake in {_WAKE_S:.0f} s")
+        assert self.connection.recv_bytes() == STARTED
+        self._started = time.monotonic()
+        self.served += 1
+
+    def finish(self, timeout_s: float) -> Outcome:
+        """The outcome, at the latest `timeout_s` after the start."""
+        try:
+            if not self.connection.poll(max(0.0, self._started + timeout_s - time.monotonic())):
+                return Outcome(None, f"timeout: not done after {timeout_s:g} s", timeout_s)
+            reply = json.loads(self.connection.recv_bytes())
+        except (OSError, EOFError):
+            seconds = time.monotonic() - self._started
+            return Outcome(None, "died: the grading process ended", seconds)
+        seconds = time.monotonic() - self._started
+        return Outcome(reply.get("equal"), reply.get("error", ""), seconds)
+
+
+class _Supervisor:
+    """The parent's end of the supervisor process; started when needed, restarted when it is gone."""
+
+    def __init__(self, memory_mb: int) -> None:
+        self._memory_mb = memory_mb
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._closed = False
+
+    def fork(self) -> _Worker:
+        """A fresh grader.
+
+        Raises:
+            OSError: the pool is closed, or the supervisor failed twice.
+            RuntimeError: math-verify does not start at all.
+        """
+        ours, theirs = Pipe()
+        try:
+            with self._lock:
+                try:
+                    pid = self._request(b"F", 0, [theirs.fileno()])
+                except OSError:
+                    self._drop()
+                    pid = self._request(b"F", 0, [theirs.fileno()])
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return _Worker(pid, ours)
+
+    def kill(self, worker: _Worker) -> None:
+        """End a grader at once."""
+        worker.connection.close()
+        with self._lock:
+            if self._control is None:
+                return
+            try:
+                self._request(b"K", worker.pid, [])
+            except OSError:
+                self._drop()  # its graders die with it
+
+    def close(self) -> None:
+        """End the supervisor and its graders for good."""
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+    def _request(self, operation: bytes, pid: int, fds: list[int]) -> int:
+        control = self._control or self._start()
+        socket.send_fds(control, [REQUEST.pack(operation, pid)], fds)
+        return _receive(control)
+
+    def _start(self) -> socket.socket:
+        if self._closed:
+            raise OSError("the grading pool is closed")
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "vlrl.rewards.grading_process"]
+        arguments = [theirs.fileno(), os.getpid(), self._memory_mb]
+        with theirs:
+            # A session of its own: Ctrl-C reaches the trainer, which then closes the pool.
+            self._process = subprocess.Popen(
+                command + list(map(str, arguments)),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._control = ours
+        ours.settimeout(_START_S)
+        try:
+            _receive(ours)
+        except OSError as error:
+            self._drop()
+            raise RuntimeError(
+                f"the grading supervisor did not start ({error}); see its message above"
+            ) from None
+        ours.settimeout(_CONTROL_S)
+        return ours
+
+    def _drop(self) -> None:
+        control, process, self._control, self._process = self._control, self._process, None, None
+        if control is not None:
+            control.close()
+        if process is not None:
+            try:
+                process.wait(5.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _receive(control: socket.socket) -> int:
+    reply = control.recv(REPLY.size)
+    if len(reply) != REPLY.size:
+        raise ConnectionResetError("the grading supervisor ended")
+    return int(REPLY.unpack(reply)[0])
