@@ -153,7 +153,3 @@ def content_hash(spec: Spec) -> str:
 def is_held_out(spec: Spec) -> bool:
     """Whether the problem belongs to the held-out quarter."""
     return int(content_hash(spec)[:8], 16) < HELD_OUT_SHARE * 2**32
-
-
-def split_of(seed: int) -> Split:
-    return "validation" if seed % 2 else "train"

@@ -135,18 +135,18 @@ def behaviours(trace: str) -> set[str]:
 def balance(traces: Iterable[str]) -> dict[str, float]:
     """The share of traces that show each behaviour, and their mean length in word-level tokens."""
     counts: Counter[str] = Counter()
-    rows = tokens = 0
+    rows = length = 0
     for trace in traces:
         rows += 1
-        tokens += token_count(trace)
+        length += len(tokens(trace))
         counts.update(behaviours(trace))
     assert rows, "no traces to balance"
-    return {name: counts[name] / rows for name in BEHAVIOURS} | {"mean_tokens": tokens / rows}
+    return {name: counts[name] / rows for name in BEHAVIOURS} | {"mean_tokens": length / rows}
 
 
-def token_count(text: str) -> int:
-    """Tokens of a tokenizer that has a token a word, a digit and a sign."""
-    return len(_TOKEN.findall(text))
+def tokens(text: str) -> list[str]:
+    """What a tokenizer with a token a word, a digit and a sign makes of a text."""
+    return _TOKEN.findall(text)
 
 
 def _whole(phrase: str) -> re.Pattern[str]:
