@@ -29,6 +29,13 @@ def _processes() -> list[psutil.Process]:
     return [p for p in found if "vlrl.rewards.grading_process" in p.cmdline()]
 
 
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _wait_until(condition: object, seconds: float = 10.0) -> None:
     assert callable(condition)
     deadline = time.monotonic() + seconds
@@ -62,10 +69,10 @@ def test_a_bomb_is_an_error_at_its_deadline_and_the_next_answer_is_prompt(pool: 
         start = time.monotonic()
         (outcome,) = pool.grade_many([("5", bomb)])
         assert outcome.equal is None and outcome.error.startswith("timeout")
-        assert 0.4 <= time.monotonic() - start < 0.9
+        assert 0.4 <= time.monotonic() - start < 1.5
         start = time.monotonic()
         assert pool.grade_many([("x+2", "2+x")])[0].equal is True
-        assert time.monotonic() - start < 0.3
+        assert time.monotonic() - start < 0.6
     assert pool.stats()["timeout"] == 3
 
 
@@ -114,8 +121,11 @@ def test_a_grader_killed_while_grading_is_an_error(pool: GradingPool) -> None:
 
 
 def test_deaths_of_idle_graders_and_of_the_supervisor_lose_nothing(pool: GradingPool) -> None:
-    for victim in (-1, 0):
-        _processes()[victim].kill()
+    for victim in ("grader", "supervisor"):
+        supervisor, *graders = _processes()
+        doomed = [graders[-1]] if victim == "grader" else [supervisor, *graders]
+        doomed[0].kill()
+        _wait_until(lambda gone=doomed: not any(map(_alive, gone)))
         outcomes = pool.grade_many([(f"x+{i}", f"{i}+x") for i in range(6)])
         assert [o.equal for o in outcomes] == [True] * 6
 
@@ -166,7 +176,7 @@ def test_close_is_prompt_even_under_work_and_leaves_no_process() -> None:
     thread.join(5)
     assert time.monotonic() - start < 5 and not thread.is_alive()
     assert [o.equal for o in outcomes] == [None] * 3  # type: ignore[attr-defined]
-    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+    assert not any(map(_alive, processes))
     with pytest.raises(RuntimeError):
         pool.grade_many([("1", "x")])
 
@@ -188,4 +198,4 @@ def test_no_orphans_when_the_parent_is_killed() -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    _wait_until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in children))
+    _wait_until(lambda: not any(map(_alive, children)))
