@@ -162,6 +162,16 @@ def checked_trace(example: Example) -> str:
     return trace
 
 
+def sample_texts(rows: int = 500) -> list[str]:
+    """Questions and traces of every recipe at level 0: what a tokenizer needs to have seen."""
+    return [
+        text
+        for name in list_recipes()
+        for example in examples(name, rows, 0, "train", 0)
+        for text in (example.question, checked_trace(example))
+    ]
+
+
 def materialise(
     source: SourceConfig,
     kind: Literal["prompt", "conversation"],

@@ -111,6 +111,15 @@ class ImageStore:
         return ImageRef(digest, str(path.resolve()), image.width, image.height)
 
 
+def blank(ref: ImageRef, store: ImageStore) -> ImageRef:
+    """A white image of the same size: what is left when nothing can be seen."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.new("RGB", (ref.width, ref.height), "white").save(out, "PNG")
+    return store.put(out.getvalue(), "blank image")
+
+
 def _decode(data: bytes, where: str) -> Any:
     from PIL import Image, ImageOps
 

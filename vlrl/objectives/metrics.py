@@ -5,7 +5,7 @@ maximum, everything else (`tokens`, `sequences`, `*_sum`, `*_count`) by addition
 `sequence_` are per sequence, all others per token.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ def merge_stats(parts: Iterable[Stats]) -> Stats:
     return merged
 
 
-def mean_stats(stats: Stats) -> dict[str, float]:
+def mean_stats(stats: Mapping[str, Tensor | float]) -> dict[str, float]:
     """`x_sum` -> `x_mean` and `x_count` -> `x_fraction`, per token or per sequence; the rest as it is."""
     means = {}
     for name, value in stats.items():

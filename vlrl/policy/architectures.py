@@ -40,6 +40,7 @@ _REAL = {"vocab": 151_936, "init": 0.02, "dtype": "bfloat16", "tie": True}
 # from the start (1/sqrt(192) is 0.07).
 _SMALL = {"dtype": "float32", "tie": True, "patch": 8, "image_tokens": (1, 1024)}
 _NANO = _SMALL | {"vocab": 384, "init": 0.1, "text": _text(64, 2, 128, 2, 1)}
+_MICRO = _SMALL | {"vocab": 512, "init": 0.06, "text": _text(128, 4, 384, 4, 2)}
 _TINY = _SMALL | {"vocab": 512, "init": 0.05, "text": _text(192, 4, 384, 6, 2)}
 _SMALL_ONE = _SMALL | {"vocab": 2048, "init": 0.04, "text": _text(384, 8, 1024, 12, 4)}
 
@@ -53,6 +54,8 @@ _LONG = {"head_dim": 128, "max_position_embeddings": 262_144}
 SIZES: dict[str, dict[str, Size]] = {
     "qwen3_vl": {
         "nano": _NANO
+        | {"vision": _vision(64, 2, 128, 2, deepstack_visual_indexes=[0], num_position_embeddings=64)},
+        "micro": _MICRO
         | {"vision": _vision(64, 2, 128, 2, deepstack_visual_indexes=[0], num_position_embeddings=64)},
         "tiny": _TINY
         | {"vision": _vision(128, 2, 256, 4, deepstack_visual_indexes=[0], num_position_embeddings=256)},

@@ -68,6 +68,12 @@ class PolicyProcessor:
         self.max_pixels, self.min_pixels = max_pixels, min_pixels
         self._template_kwargs = chat_template_kwargs or {}
         self.stop_ids = sorted(set(stop_ids))
+        # Some templates open the thinking themselves, so that a response starts inside it.
+        self.thinking_open = (
+            self._render([{"role": "user", "content": "x"}], generation_prompt=True)
+            .rstrip()
+            .endswith("<think>")
+        )
         self.banned_ids = self._media_ids(model_config)
         self._expansions: dict[tuple[int, int], str] = {}
 
@@ -149,6 +155,10 @@ class PolicyProcessor:
             mask += [0] * len(prompt_ids) + [1] * learned + [0] * (len(answer_ids) - learned)
             done = after
         return ids, mask
+
+    def save(self, folder: Path) -> None:
+        """Tokenizer, template and image processor, beside the weights they belong to."""
+        self._processor.save_pretrained(folder)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a response, without its stop token but with thinking tags."""

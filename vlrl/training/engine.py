@@ -74,7 +74,7 @@ class TrainEngine:
             if batch.empty:
                 value, stats = value * 0.0, {}
             else:
-                stats["loss_sum"] = value.detach().double()
+                stats["loss"] = value.detach().double()
             self._engine.backward(value * self.ranks.world, scale_wrt_gas=False)
             parts.append(stats)
         grad_norm = self._local_grad_norm()
@@ -126,7 +126,9 @@ class TrainEngine:
 
     def save(self, folder: Path) -> None:
         """Optimizer and engine state under `folder` (every rank writes its share)."""
-        self._engine.save_checkpoint(str(folder), tag="engine", client_state={"steps_taken": self.steps_taken})
+        self._engine.save_checkpoint(
+            str(folder), tag="engine", client_state={"steps_taken": self.steps_taken}
+        )
 
     def restore(self, folder: Path) -> None:
         """Weights, optimizer and step count as `save` left them."""
@@ -135,7 +137,9 @@ class TrainEngine:
 
     def save_policy(self, folder: Path) -> None:
         """The model as `from_pretrained` loads it. A collective; the main rank writes."""
-        weights = {name: tensor.cpu() for name, tensor in self.named_weights()} if self._zero_stage == 3 else None
+        weights = (
+            {name: tensor.cpu() for name, tensor in self.named_weights()} if self._zero_stage == 3 else None
+        )
         if self.ranks.is_main:
             self.policy.model.save_pretrained(folder, state_dict=weights)
 

@@ -56,7 +56,7 @@ def plan(lengths: list[int], max_tokens: int, world: int = 1) -> list[list[int]]
     assert lengths and max(lengths) <= max_tokens
     count = max(1, -(-sum(lengths) // max_tokens))
     while True:
-        bins = _fill(lengths, max(-(-sum(lengths) // count), max(lengths)))
+        bins = _fill(lengths, max(-(-sum(lengths) // count), *lengths))
         if len(bins) <= count or count >= len(lengths):
             break
         # Uneven documents left gaps: one more micro-batch, unless the full size still holds them.

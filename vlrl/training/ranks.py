@@ -33,13 +33,15 @@ class Ranks:
         return box[0]
 
     def sum(self, values: dict[str, float]) -> dict[str, float]:
-        """Sums over ranks of equally keyed numbers; keys that end in `_max` take the maximum."""
+        """Sums over ranks of named numbers; names that end in `_max` take the maximum."""
         if self.world == 1:
             return values
         gathered: list[Any] = [None] * self.world
         dist.all_gather_object(gathered, values)
+        names = dict.fromkeys(name for part in gathered for name in part)
         return {
-            key: (max if key.endswith("_max") else sum)(part[key] for part in gathered) for key in values
+            name: (max if name.endswith("_max") else sum)(part.get(name, 0.0) for part in gathered)
+            for name in names
         }
 
 
@@ -57,7 +59,7 @@ def start_ranks(threads: int) -> Ranks:
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         import deepspeed

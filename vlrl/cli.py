@@ -1,0 +1,156 @@
+"""The command line. Heavy imports are inside the commands, so that `--help` answers at once."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import vlrl
+from vlrl.errors import UserError, WaitTimeout
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point: 0 when done, 2 on the user's mistake (one line), 3 when a deadline passed."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments) or 0)
+    except UserError as error:
+        print(f"vlrl: {error}", file=sys.stderr)
+        return 2
+    except WaitTimeout as error:
+        print(
+            f"vlrl: {error}; nothing committed is lost: run the same command with --resume", file=sys.stderr
+        )
+        return 3
+    except KeyboardInterrupt:
+        print("vlrl: interrupted; go on with --resume", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vlrl", description="Train vision-language models to reason with reinforcement learning."
+    )
+    parser.add_argument("--version", action="version", version=f"vlrl {vlrl.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a policy from a config")
+    train.add_argument("config", help="a YAML file, such as configs/quickstart.yaml")
+    train.add_argument("overrides", nargs="*", metavar="key.path=value", help="values put over the config's")
+    train.add_argument("--run-dir", type=Path, help="the run's folder; default: runs_dir/name")
+    train.add_argument("--resume", action="store_true", help="go on with an existing run")
+    train.add_argument("--dry-run", action="store_true", help="print the resolved config and stop")
+    train.set_defaults(command=_train)
+
+    show = commands.add_parser("show", help="print the state of a run")
+    show.add_argument("run", type=Path, help="a run directory")
+    show.set_defaults(command=_show)
+
+    doctor = commands.add_parser("doctor", help="say what is installed, what works, and how to mend the rest")
+    doctor.add_argument("--quick", action="store_true", help="start no engine")
+    doctor.set_defaults(command=_doctor)
+
+    init = commands.add_parser("init-model", help="build a random-weight model of a named architecture")
+    init.add_argument("out", type=Path, nargs="?", help="folder to write")
+    init.add_argument("--architecture", default="qwen3_vl", help="default: qwen3_vl")
+    init.add_argument("--size", default="tiny", help="default: tiny")
+    init.add_argument("--corpus", type=Path, help="text file that the tokenizer is trained on")
+    init.add_argument("--vocab-size", type=int, help="a multiple of 64; default: the size's own")
+    init.add_argument("--seed", type=int, default=0, help="of the weights; default: 0")
+    init.add_argument("--list", action="store_true", help="print the architectures and sizes")
+    init.set_defaults(command=_init_model)
+
+    data = commands.add_parser("data", help="list and generate training data").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    data.add_parser("list", help="print the recipes").set_defaults(command=_data_list)
+    make = data.add_parser("make", help="write a recipe's rows as JSONL, images beside it")
+    make.add_argument("recipe")
+    make.add_argument("out", type=Path, help="a .jsonl file to write")
+    make.add_argument("--rows", type=int, default=100, help="default: 100")
+    make.add_argument("--level", type=int, default=0, help="difficulty; default: 0")
+    make.add_argument("--split", choices=["train", "validation"], default="train", help="default: train")
+    make.add_argument("--kind", choices=["prompt", "conversation"], default="prompt", help="default: prompt")
+    make.add_argument("--seed", type=int, default=0, help="default: 0")
+    make.set_defaults(command=_data_make)
+    return parser
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    from vlrl.config import dump_config, load_config
+
+    config = load_config(arguments.config, arguments.overrides)
+    if arguments.dry_run:
+        print(dump_config(config), end="")
+        print("# derived:")
+        for name, value in config.derived().items():
+            print(f"#   {name}: {value}")
+        return
+    from data_recipes.build import materialise
+    from vlrl.launch import launch
+
+    root = arguments.run_dir or Path(config.runs_dir) / config.name
+    launch(config, root, resume=arguments.resume, materialise=materialise, command=sys.argv)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from vlrl.runs.show import show
+
+    show(arguments.run)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from vlrl.doctor import run_doctor
+
+    return run_doctor(quick=arguments.quick)
+
+
+def _init_model(arguments: argparse.Namespace) -> None:
+    from vlrl.policy.architectures import init_model, named_sizes
+
+    if arguments.list:
+        for architecture, sizes in named_sizes().items():
+            print(f"{architecture}: {', '.join(sizes)}")
+        return
+    if arguments.out is None:
+        raise UserError("init-model: name the folder to write")
+    if arguments.out.exists() and any(arguments.out.iterdir()):
+        raise UserError(f"init-model: {arguments.out} is not empty; choose a new folder")
+    corpus = _corpus(arguments.corpus)
+    path = init_model(
+        arguments.out, arguments.architecture, arguments.size, corpus, arguments.seed, arguments.vocab_size
+    )
+    print(f"wrote {path}")
+
+
+def _corpus(path: Path | None) -> list[str]:
+    if path is None:
+        from data_recipes.build import sample_texts
+
+        return sample_texts()
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--corpus {path}: cannot be read as text ({error})") from None
+
+
+def _data_list(arguments: argparse.Namespace) -> None:
+    from data_recipes.build import list_recipes
+
+    print("\n".join(list_recipes()))
+
+
+def _data_make(arguments: argparse.Namespace) -> None:
+    from data_recipes.build import materialise
+    from vlrl.config.data import SourceConfig
+    from vlrl.images import ImageStore
+
+    if arguments.rows < 1 or arguments.level < 0:
+        raise UserError("data make: --rows must be at least 1 and --level at least 0")
+    source = SourceConfig(recipe=arguments.recipe, rows=arguments.rows, level=arguments.level)
+    store = ImageStore(arguments.out.parent / f"{arguments.out.stem}_images")
+    materialise(source, arguments.kind, arguments.split, arguments.seed, store, arguments.out)
+    print(f"wrote {arguments.rows} rows to {arguments.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

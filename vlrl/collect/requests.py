@@ -1,0 +1,102 @@
+"""From prompts to sampling requests and back to rollouts."""
+
+from dataclasses import dataclass
+
+from vlrl.config.data import DataConfig
+from vlrl.errors import UserError
+from vlrl.policy.processor import Encoded, PolicyProcessor
+from vlrl.sampling.base import SampleRequest
+from vlrl.seeds import derive_seed
+from vlrl.trajectory import Group, Prompt, Rollout, Segment
+
+
+@dataclass(slots=True, frozen=True)
+class EncodedPrompt:
+    """A prompt and its ids."""
+
+    prompt: Prompt
+    encoded: Encoded
+
+
+def encode_prompts(
+    prompts: list[Prompt], data: DataConfig, processor: PolicyProcessor, max_tokens: int
+) -> list[EncodedPrompt]:
+    """Apply the config's system prompt and answer instruction, tokenise, and check the length.
+
+    Raises:
+        UserError: a prompt that does not fit, or that the policy cannot read, named by its id.
+    """
+    out = []
+    for prompt in prompts:
+        try:
+            encoded = processor.encode(prepare_messages(prompt.messages, data), prompt.images)
+        except UserError as error:
+            raise UserError(f"prompt {prompt.id} ({prompt.source}): {error}") from None
+        if len(encoded.expanded_ids) > max_tokens:
+            raise UserError(
+                f"prompt {prompt.id} ({prompt.source}) has {len(encoded.expanded_ids)} tokens, over "
+                f"rl.max_prompt_tokens = {max_tokens}; raise it or lower policy.max_pixels"
+            )
+        out.append(EncodedPrompt(prompt, encoded))
+    return out
+
+
+def prepare_messages(messages: list[dict[str, str]], data: DataConfig) -> list[dict[str, str]]:
+    """The messages as the policy sees them: system prompt first, instruction after each question."""
+    out = [dict(message) for message in messages]
+    if data.answer_instruction:
+        for message in out:
+            if message["role"] == "user":
+                message["content"] += f"\n{data.answer_instruction}"
+    if data.system_prompt and out[0]["role"] != "system":
+        out.insert(0, {"role": "system", "content": data.system_prompt})
+    return out
+
+
+def make_requests(
+    prompts: list[EncodedPrompt],
+    samples: int,
+    *,
+    seed: int,
+    purpose: tuple[str | int, ...],
+    max_tokens: int,
+    temperature: float,
+    top_p: float = 1.0,
+) -> list[SampleRequest]:
+    """`samples` requests a prompt, prompt by prompt; their seeds name the purpose, place and sample."""
+    return [
+        SampleRequest(
+            request_id="-".join(map(str, (*purpose, place, sample))),
+            prompt_ids=item.encoded.prompt_ids,
+            expanded_ids=item.encoded.expanded_ids,
+            images=item.prompt.images,
+            seed=derive_seed(seed, *purpose, place, sample),
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+        )
+        for place, item in enumerate(prompts)
+        for sample in range(samples)
+    ]
+
+
+def make_groups(
+    prompts: list[EncodedPrompt], sampled: list[list[Segment]], processor: PolicyProcessor
+) -> list[Group]:
+    """Sampled segments, in the order of `make_requests`, as groups."""
+    samples = len(sampled) // len(prompts)
+    groups = []
+    for place, item in enumerate(prompts):
+        rollouts = [
+            Rollout(
+                prompt_id=item.prompt.id,
+                sample_index=index,
+                prompt_ids=item.encoded.expanded_ids,
+                images=item.prompt.images,
+                segments=segments,
+                text=processor.decode([t for s in segments for t in s.token_ids]),
+            )
+            for index, segments in enumerate(sampled[place * samples : (place + 1) * samples])
+        ]
+        groups.append(Group(item.prompt, rollouts))
+    return groups

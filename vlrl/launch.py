@@ -1,0 +1,110 @@
+"""From a checked config to a running one: run directory, data files, starting weights.
+
+Whatever can be wrong with the user's files is found here, before a step is taken, and a run directory
+that this call made is removed again when it is.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlrl.config.data import SourceConfig
+from vlrl.config.run import RunConfig
+from vlrl.images import ImageStore
+from vlrl.runs.directory import RunDirectory
+from vlrl.schema import Kind, read_rows
+
+# (source, kind, split, seed, store, out_path): writes a recipe's rows
+Materialise = Callable[[SourceConfig, Any, Any, int, ImageStore, Path], Any]
+
+_PARTS: dict[str, tuple[Kind, str]] = {
+    "warmup": ("conversation", "train"),
+    "train": ("prompt", "train"),
+    "validation": ("prompt", "validation"),
+}
+
+
+def launch(
+    config: RunConfig, root: Path, *, resume: bool, materialise: Materialise, command: Sequence[str]
+) -> None:
+    """Create or resume the run at `root` and train it to its end.
+
+    Raises:
+        UserError: see `vlrl.training.run.train`; also a run that exists without `resume`, or a changed
+            config with it.
+    """
+    # Quiet, and fixed before the libraries are first imported.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.threads))
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "vlrl" / "torch_extensions"))
+    main = os.environ.get("RANK", "0") == "0"
+    run, fresh = _open_run(config, root, resume, command) if main else (RunDirectory.open(root), False)
+    try:
+        data = prepare_data(config, run, materialise)
+        policy_path = prepare_policy(config, run, data)
+        from vlrl.training.run import train
+
+        train(config, run, policy_path, data)
+    except BaseException as error:
+        if fresh and not run.stages():
+            shutil.rmtree(run.root)
+        elif main:
+            run.fail(f"{type(error).__name__}: {error}")
+        raise
+    if main:
+        run.finish()
+        print(f"report: {run.report_html}")
+
+
+def prepare_data(config: RunConfig, run: RunDirectory, materialise: Materialise) -> dict[str, list[Path]]:
+    """The row files of each part of the data; recipes are generated into the run directory once."""
+    store = ImageStore(run.images)
+    out: dict[str, list[Path]] = {}
+    for part, (kind, split) in _PARTS.items():
+        out[part] = []
+        for index, source in enumerate(getattr(config.data, part)):
+            if source.path is not None:
+                out[part].append(Path(source.path))
+                continue
+            path = run.data / f"{part}_{index}_{source.recipe}.jsonl"
+            if not path.exists():
+                materialise(source, kind, split, config.seed, store, path)
+            out[part].append(path)
+    return out
+
+
+def prepare_policy(config: RunConfig, run: RunDirectory, data: dict[str, list[Path]]) -> str:
+    """Where the first stage's weights lie; random ones are built into the run directory once."""
+    if config.policy.init is None:
+        assert config.policy.path is not None
+        return config.policy.path
+    target = run.root / "policy_init"
+    if not target.exists():
+        from vlrl.policy.architectures import init_model
+
+        scratch = run.root / "policy_init.tmp"
+        shutil.rmtree(scratch, ignore_errors=True)
+        init = config.policy.init
+        corpus = _texts(data, ImageStore(run.images))
+        init_model(scratch, init.architecture, init.size, corpus, config.seed)
+        scratch.rename(target)
+    return str(target)
+
+
+def _texts(data: dict[str, list[Path]], store: ImageStore) -> Iterable[str]:
+    """What the tokenizer of a new model is trained on: the run's own messages."""
+    for part, (kind, _) in _PARTS.items():
+        for path in data[part] if part != "validation" else []:
+            for row in read_rows(path, kind, store):
+                yield from (message["content"] for message in row.messages)
+
+
+def _open_run(
+    config: RunConfig, root: Path, resume: bool, command: Sequence[str]
+) -> tuple[RunDirectory, bool]:
+    if resume:
+        return RunDirectory.resume(root, config, command), False
+    return RunDirectory.create(root, config, command), True

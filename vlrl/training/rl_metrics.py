@@ -1,0 +1,79 @@
+"""The numbers of an RL step, and which of them should worry someone.
+
+Thresholds of the truncation alarm are ScaleRL's experience (appendix A.16): above 10 % training tends not
+to recover.
+"""
+
+from vlrl.objectives.metrics import mean_stats
+from vlrl.trajectory import Group
+
+_TRUNCATION = ((0.15, "stop and raise rl.max_response_tokens"), (0.10, "training may not recover"))
+_MISMATCH_K3 = 0.01  # nats a token; fp32 pairs measure below 1e-9, bf16 pairs below 1e-3
+_ERROR_SHARE = 0.05
+
+
+def rollout_metrics(groups: list[Group], version: int) -> dict[str, float]:
+    """Rewards, accuracy, lengths and outcomes of a batch; `version` is the trainer's when it was used."""
+    rollouts = [r for g in groups for r in g.rollouts]
+    graded = [r for r in rollouts if r.verdict is not None and not r.verdict.is_error]
+    lengths = [len(r.response_ids) for r in rollouts]
+    total = len(rollouts)
+    metrics = {
+        "reward": _mean([r.verdict.reward for r in graded if r.verdict]),
+        "accuracy": _mean([float(r.verdict.status == "correct") for r in graded if r.verdict]),
+        "response_tokens": _mean(lengths),
+        "response_tokens_max": float(max(lengths)),
+        "truncation_rate": sum(r.finish_reason == "length" for r in rollouts) / total,
+        "error_rate": 1.0 - len(graded) / total,
+        "no_answer_rate": sum(r.verdict.status == "no_answer" for r in graded if r.verdict) / total,
+        "lag": float(version - min((r.oldest_version for r in rollouts if r.segments), default=version)),
+    }
+    for source in sorted({g.prompt.source for g in groups}):
+        scores = [
+            float(r.verdict.status == "correct")
+            for g in groups
+            if g.prompt.source == source
+            for r in g.rollouts
+            if r.verdict is not None and not r.verdict.is_error
+        ]
+        metrics[f"accuracy/{source}"] = _mean(scores)
+    return metrics
+
+
+def learner_metrics(updates: list[dict[str, float]]) -> dict[str, float]:
+    """Statistics of the optimizer steps of one iteration (from `TrainEngine.step`) as per-token means."""
+    if not updates:
+        return {"updates": 0.0}
+    merged: dict[str, float] = {}
+    for update in updates:
+        for name, value in update.items():
+            old = merged.get(name, 0.0)
+            merged[name] = max(old, value) if name.endswith("_max") else old + value
+    count = len(updates)
+    averaged = {name: merged.pop(name) / count for name in ("loss", "grad_norm", "lr")}
+    return averaged | mean_stats(merged) | {"updates": float(count)}
+
+
+def alarms(metrics: dict[str, float]) -> list[str]:
+    """One sentence for each number that should worry someone."""
+    found = []
+    for threshold, advice in _TRUNCATION:
+        if metrics["truncation_rate"] > threshold:
+            found.append(f"{metrics['truncation_rate']:.0%} of rollouts were cut by length: {advice}")
+            break
+    if metrics.get("mismatch_k3_mean", 0.0) > _MISMATCH_K3:
+        found.append(
+            f"sampler and trainer disagree by {metrics['mismatch_k3_mean']:.2g} nats a token (KL): "
+            "check sampling.dtype, sampling.fp32_head and the sampler's log"
+        )
+    if metrics["error_rate"] > _ERROR_SHARE:
+        found.append(
+            f"{metrics['error_rate']:.0%} of rollouts could not be graded: see the rollouts' verdicts"
+        )
+    if metrics["updates"] == 0:
+        found.append("nothing to learn from: every group's rewards are equal")
+    return found
+
+
+def _mean(values: list[float] | list[int]) -> float:
+    return sum(values) / len(values) if values else 0.0

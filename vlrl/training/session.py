@@ -1,0 +1,190 @@
+"""A run as its stages see it: config, run directory, processor, data, and the sampler that they share."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vlrl.collect.collector import Collector
+from vlrl.collect.requests import EncodedPrompt, encode_prompts, make_groups, make_requests, prepare_messages
+from vlrl.config.run import RunConfig, Stage
+from vlrl.config.training import OptimizerConfig
+from vlrl.images import ImageStore, blank
+from vlrl.policy.load import load_processor
+from vlrl.rewards.grader import Grader
+from vlrl.runs.directory import RunDirectory
+from vlrl.runs.rollouts import write_rollouts
+from vlrl.runs.validation_files import HELD_OUT, ValidationResult, summarise, write_validation
+from vlrl.sampling.base import Sampler
+from vlrl.sampling.build import build_sampler
+from vlrl.schema import Conversation, Kind, read_rows
+from vlrl.training.ranks import Ranks
+from vlrl.training.stage import StageRun, Stateful
+from vlrl.trajectory import Group, Prompt
+
+TEXT, BLANK_IMAGES = "text", "blank_images"
+
+
+class Session:
+    """One run in progress. `policy_path` is where the next stage's weights come from.
+
+    `data` names the row files of each part of the run's data ("warmup", "train", "validation").
+    Only the main rank samples, grades and writes.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        ranks: Ranks,
+        policy_path: str,
+        data: Mapping[str, list[Path]],
+    ) -> None:
+        self.config, self.run, self.ranks, self.policy_path = config, run, ranks, policy_path
+        self.processor = load_processor(policy_path, config.policy)
+        self._data, self._store = data, ImageStore(run.images)
+        self._grader: Grader | None = None
+        self._sampler: Sampler | None = None
+        self._train: list[EncodedPrompt] | None = None
+        self._held_out: list[EncodedPrompt] | None = None
+        self._published: tuple[str, int] | None = None
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._sampler is not None:
+            self._sampler.close()
+        if self._grader is not None:
+            self._grader.close()
+
+    @property
+    def sampler(self) -> Sampler:
+        """The engine, started when first needed."""
+        if self._sampler is None:
+            self._sampler = build_sampler(self.config, self.policy_path, self.processor, self.run.logs)
+        return self._sampler
+
+    @property
+    def grader(self) -> Grader:
+        """The graders, started when first needed."""
+        if self._grader is None:
+            self._grader = Grader(self.config.rewards, self.processor.thinking_open)
+        return self._grader
+
+    def stage(
+        self,
+        name: Stage,
+        steps: int,
+        optimizer: OptimizerConfig,
+        optimizer_steps: int,
+        stateful: Mapping[str, Stateful],
+    ) -> StageRun:
+        """A stage on this session's current weights, restored from its latest checkpoint if it has one."""
+        return StageRun(
+            name,
+            self.run.stage(name),
+            self.config,
+            policy_path=self.policy_path,
+            processor=self.processor,
+            ranks=self.ranks,
+            steps=steps,
+            optimizer=optimizer,
+            optimizer_steps=optimizer_steps,
+            stateful=stateful,
+        )
+
+    def conversations(self) -> list[Conversation]:
+        """The rows of the warm-up."""
+        return self._rows("warmup", "conversation")
+
+    def encode_conversation(self, row: Conversation) -> tuple[list[int], list[int]]:
+        """Ids and loss mask, under the config's system prompt and answer instruction."""
+        messages = prepare_messages(row.messages, self.config.data)
+        return self.processor.encode_conversation(messages, row.images)
+
+    def train_prompts(self) -> list[EncodedPrompt]:
+        """The prompts of the RL stage, checked and encoded once."""
+        if self._train is None:
+            self._train = self._encode(self._rows("train", "prompt"))
+        return self._train
+
+    def held_out(self) -> dict[str, list[EncodedPrompt]]:
+        """The validation prompts by measurement: those with images, and apart from them those without."""
+        if self._held_out is None:
+            rows = self._rows("validation", "prompt")
+            limit = self.config.validation.max_prompts
+            self._held_out = self._encode(rows[:limit])
+        seeing = [p for p in self._held_out if p.prompt.images]
+        blind = [p for p in self._held_out if not p.prompt.images]
+        return {HELD_OUT: seeing, TEXT: blind} if seeing and blind else {HELD_OUT: self._held_out}
+
+    def collector(self) -> Collector:
+        """The main rank's source of graded groups."""
+        return Collector(self.train_prompts(), self.sampler, self.processor, self.grader, self.config)
+
+    def publish(self, stage: StageRun, version: int) -> None:
+        """Hand the stage's weights to the sampler. A collective under ZeRO-3."""
+        weights = stage.engine.named_weights()
+        if self.ranks.is_main:
+            self.sampler.update_weights(weights, version)
+        else:
+            for _ in weights:
+                pass
+        self._published = (stage.directory.name, version)
+
+    def validate(self, stage: StageRun, step: int) -> None:
+        """Measure mean@k on the held-out prompts and store it with its rollouts."""
+        if not self.config.data.validation:
+            return
+        if self._published != (stage.directory.name, step):
+            self.publish(stage, step)
+        if self.ranks.is_main:
+            for name, prompts in self.held_out().items():
+                self._measure(stage, step, name, prompts)
+
+    def measure_blank(self, stage: StageRun, step: int) -> None:
+        """The held-out prompts once more, every image blanked: what can be guessed without looking."""
+        if self.ranks.is_main:
+            prompts = self.held_out()[HELD_OUT]
+            blanked = [
+                replace(p.prompt, images=[blank(i, self._store) for i in p.prompt.images]) for p in prompts
+            ]
+            self._measure(stage, step, BLANK_IMAGES, self._encode(blanked))
+
+    def keep_rollouts(self, stage: StageRun, step: int, groups: list[Group]) -> None:
+        """Store a step's rollouts, images by reference."""
+        if self.ranks.is_main:
+            write_rollouts(stage.directory.rollouts(step), step, groups)
+
+    def _measure(self, stage: StageRun, step: int, name: str, prompts: list[EncodedPrompt]) -> None:
+        config = self.config
+        requests = make_requests(
+            prompts,
+            config.validation.samples_per_prompt,
+            seed=config.seed,
+            purpose=("validation", name),
+            max_tokens=config.rl.max_response_tokens,
+            temperature=config.validation.temperature,
+        )
+        sampled = self.sampler.sample(requests, config.sampling.timeout_s)
+        groups = make_groups(prompts, sampled, self.processor)
+        self.grader.grade(groups)
+        result = summarise(step, name, groups)
+        write_validation(stage.directory, result, groups)
+        stage.note(f"{stage.directory.name} {_describe(result)}")
+
+    def _rows(self, part: str, kind: Kind) -> list[Any]:
+        return [row for path in self._data[part] for row in read_rows(path, kind, self._store)]
+
+    def _encode(self, prompts: list[Prompt]) -> list[EncodedPrompt]:
+        self.grader.check(prompts)
+        return encode_prompts(prompts, self.config.data, self.processor, self.config.rl.max_prompt_tokens)
+
+
+def _describe(result: ValidationResult) -> str:
+    low, high = result.ci95
+    return (
+        f"step {result.step} {result.name}: accuracy {result.accuracy:.3f} [{low:.3f}, {high:.3f}], "
+        f"mean@{result.k:.0f} over {result.n} prompts"
+    )

@@ -1,0 +1,181 @@
+"""What every stage of a run shares: an engine, a place in the run directory, steps that resume exactly."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import torch
+
+from vlrl.config.run import RunConfig, Stage
+from vlrl.config.training import OptimizerConfig
+from vlrl.policy.load import freeze, load_model
+from vlrl.policy.model import Policy
+from vlrl.policy.processor import PolicyProcessor
+from vlrl.runs.checkpoints import latest_checkpoint, save_checkpoint
+from vlrl.runs.directory import StageDirectory
+from vlrl.runs.metrics import MetricsLog
+from vlrl.runs.progress import StageProgress
+from vlrl.seeds import derive_seed
+from vlrl.training.engine import DTYPES, TrainEngine
+from vlrl.training.packing import MicroBatch, TrainDocument, micro_batches
+from vlrl.training.ranks import Ranks
+
+
+class Stateful(Protocol):
+    """Something a checkpoint restores."""
+
+    def state(self) -> dict[str, Any]: ...
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+class StageRun:
+    """One stage being trained: its engine, its log and its checkpoints.
+
+    Every rank makes one; only the main rank writes. `stateful` is saved in every checkpoint and restored
+    from the latest one here, so that the loop that follows need not know whether it resumes.
+    """
+
+    def __init__(
+        self,
+        name: Stage,
+        directory: StageDirectory,
+        config: RunConfig,
+        *,
+        policy_path: str,
+        processor: PolicyProcessor,
+        ranks: Ranks,
+        steps: int,
+        optimizer: OptimizerConfig,
+        optimizer_steps: int,
+        stateful: Mapping[str, Stateful],
+    ) -> None:
+        self.directory, self.config, self.ranks, self.steps = directory, config, ranks, steps
+        self._name, self._processor, self._stateful = name, processor, stateful
+        self._seconds = 0.0
+        self.step = 0
+        self.engine = self._build_engine(policy_path, optimizer, optimizer_steps)
+        checkpoint = latest_checkpoint(directory.checkpoints)
+        if checkpoint is not None:
+            self._restore(checkpoint.path)
+        self.resumed = checkpoint is not None
+        resume_step = self.step if self.resumed else None
+        self._log: MetricsLog | None = None
+        self._progress: StageProgress | None = None
+        if ranks.is_main:
+            directory.drop_after(resume_step)
+            self._log = MetricsLog(directory, resume_step)
+            self._progress = StageProgress(name, steps, done=self.step)
+
+    def remaining(self) -> Iterator[int]:
+        """Step numbers still to do, from 1; torch's generator is seeded for each, so none needs saving."""
+        self._started = time.monotonic()
+        while self.step < self.steps:
+            torch.manual_seed(derive_seed(self.config.seed, self._name, "torch", self.step, self.ranks.rank))
+            yield self.step + 1
+            self.step += 1
+            last = self.step == self.steps
+            if last or self.step % self.config.checkpoint.every == 0:
+                self._save()
+
+    def pack(self, documents: list[TrainDocument]) -> Iterator[MicroBatch]:
+        """This rank's micro-batches of a global batch."""
+        return micro_batches(
+            documents,
+            self.engine.policy,
+            self._processor,
+            max_tokens=self.config.trainer.tokens_per_micro_batch,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            device=self.ranks.device,
+        )
+
+    def log(
+        self, step: int, metrics: dict[str, float], timings: dict[str, float], headline: dict[str, float]
+    ) -> None:
+        """One step's numbers, into the files and onto the screen."""
+        if self._log is not None and self._progress is not None:
+            self._log.log(step, metrics, timings)
+            self._progress.update(step, headline)
+
+    def note(self, text: str) -> None:
+        if self._progress is not None:
+            self._progress.note(text)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent in this stage, over all attempts that reached a checkpoint."""
+        return self._seconds + (time.monotonic() - self._started)
+
+    def is_due(self, step: int, every: int | None) -> bool:
+        """Whether something done every `every` steps, and after the last, is due now."""
+        return step == self.steps or (every is not None and step % every == 0)
+
+    def __enter__(self) -> "StageRun":
+        self._started = time.monotonic()
+        if self._progress is not None:
+            self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(kind, error, trace)
+        if self._log is not None:
+            self._log.close()
+        self.engine.close()
+
+    def _build_engine(self, policy_path: str, optimizer: OptimizerConfig, steps: int) -> TrainEngine:
+        config = self.config
+        # DeepSpeed casts to bf16 itself and keeps these fp32 weights as its masters.
+        model = load_model(policy_path, DTYPES["float32"], config.policy.revision)
+        freeze(model, config.policy.freeze)
+        policy = Policy(
+            model,
+            banned_ids=self._processor.banned_ids,
+            temperature=config.sampling.temperature if self._name == "rl" else 1.0,
+            logprob_chunk=config.trainer.logprob_chunk,
+        )
+        return TrainEngine(policy, config.trainer, optimizer, steps, self.ranks)
+
+    def _save(self) -> None:
+        if self._log is not None:
+            self._log.sync()
+        if self.ranks.world == 1:
+            with save_checkpoint(
+                self.directory.checkpoints, self.step, self.config.checkpoint.keep
+            ) as scratch:
+                self._write(scratch)
+            return
+        self._save_together()
+
+    def _save_together(self) -> None:
+        """Every rank writes its share into the main rank's scratch folder; the main rank commits."""
+        if not self.ranks.is_main:
+            self._write(Path(self.ranks.share(None)))
+            torch.distributed.barrier()
+            return
+        with save_checkpoint(self.directory.checkpoints, self.step, self.config.checkpoint.keep) as scratch:
+            self.ranks.share(str(scratch))
+            self._write(scratch)
+            torch.distributed.barrier()
+
+    def _write(self, folder: Path) -> None:
+        self.engine.save(folder)
+        self.engine.save_policy(folder / "policy")
+        if self.ranks.is_main:
+            self._processor.save(folder / "policy")
+            state = {name: item.state() for name, item in self._stateful.items()}
+            content = {"step": self.step, "seconds": self.seconds, "state": state}
+            (folder / "state.json").write_text(json.dumps(content))
+
+    def _restore(self, folder: Path) -> None:
+        content = json.loads((folder / "state.json").read_text())
+        self.step, self._seconds = content["step"], content["seconds"]
+        self.engine.restore(folder)
+        for name, item in self._stateful.items():
+            item.restore(content["state"][name])
