@@ -1,0 +1,1 @@
+"""Samplers: vLLM, and a small transformers one behind the same protocol."""

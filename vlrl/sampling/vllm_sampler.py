@@ -1,0 +1,296 @@
+"""The sampler on vLLM's `AsyncLLM`: its event loop runs on a thread of its own, callers see plain calls.
+
+Prompts go in unexpanded, with their images; vLLM expands the placeholders, and the result is compared
+with the ids the trainer will use. Every token carries the policy version that the engine itself stamped
+on it, so an update in flight cannot mislabel one. An update that fails poisons the sampler: it refuses
+to sample from weights that are neither the old nor the new.
+"""
+
+import asyncio
+import importlib.util
+import multiprocessing
+import threading
+from collections.abc import Coroutine, Iterable
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from vlrl.config.sampling import SamplingConfig
+from vlrl.errors import UserError, WaitTimeout
+from vlrl.policy.logprobs import BAN_BIAS
+from vlrl.policy.processor import PolicyProcessor
+from vlrl.sampling.base import SampleRequest
+from vlrl.sampling.vllm_start import EngineStart, start_engine
+from vlrl.trajectory import FinishReason, Segment
+
+if TYPE_CHECKING:
+    import torch
+
+Work = Coroutine[Any, Any, Any]
+UPDATE_TIMEOUT_S = 600.0
+
+
+class VllmSampler:
+    """Samples with vLLM from a checkpoint and from every weight update after it.
+
+    Args:
+        model_path: local folder or hub id of the checkpoint to start from.
+        trainer_dtype: `float32` or `bfloat16`, used where `config.dtype` is unset.
+        max_model_len: prompt + response tokens a request may have.
+        seed: of the engine; draws depend on each request's own seed.
+        log_dir: folder for `engine.log`, which takes everything that vLLM prints.
+
+    Raises:
+        UserError: vLLM is not installed.
+        WaitTimeout: the engine is not up after `config.startup_timeout_s`.
+        RuntimeError: the engine died while starting; names the log.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        config: SamplingConfig,
+        processor: PolicyProcessor,
+        *,
+        trainer_dtype: str,
+        max_model_len: int,
+        seed: int,
+        log_dir: str | Path,
+        revision: str | None = None,
+        policy_version: int = 0,
+    ) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise UserError(
+                "sampling.engine 'vllm' needs vLLM: run `make install EXTRAS=cpu` (or gpu), "
+                "or set sampling.engine: transformers"
+            )
+        self.policy_version = policy_version
+        self._processor, self._max_model_len = processor, max_model_len
+        self._log = Path(log_dir) / "engine.log"
+        self._poison: str | None = None
+        self._images: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._running: set[asyncio.Task[Any]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
+        self._thread.start()
+        # No more are admitted than run at a time: the rest would hold decoded images, and a request that
+        # waits inside the engine during an update would start on the old version's prefix cache.
+        self._slots = asyncio.Semaphore(config.max_sequences)
+        self._admission = asyncio.Lock()
+        start = EngineStart(
+            str(model_path), revision, config, trainer_dtype, max_model_len, seed, processor.takes_images
+        )
+        self._engine = self._start(start, config.startup_timeout_s)
+        self._call(self._engine.update_weight_version(str(policy_version)), "vLLM to take its version")
+        self._sender = start.make_sender()
+
+    def sample(self, requests: list[SampleRequest], timeout: float) -> list[list[Segment]]:
+        """Segments of each request; see `Sampler.sample`.
+
+        Raises:
+            WaitTimeout: not done after `timeout` seconds; the requests are aborted.
+            RuntimeError: the engine is dead, a weight update failed, or a prompt's placeholders expanded to
+                other ids than the request's.
+        """
+        self._refuse_if_poisoned()
+        for request in requests:
+            self._check_length(request)
+        waited_for = f"{len(requests)} rollouts of vLLM (see {self._log})"
+        return self._call(self._sample_all(requests), waited_for, timeout)
+
+    def update_weights(self, weights: "Iterable[tuple[str, torch.Tensor]]", version: int) -> None:
+        """Replace every weight; running requests go on under the new ones, on their old KV cache.
+
+        Raises:
+            RuntimeError: the update failed. From then on the sampler refuses to sample.
+            WaitTimeout: it hangs.
+        """
+        from vlrl.sampling.weight_transfer import SyncClient
+
+        self._refuse_if_poisoned()
+        self._sender.prepare(weights)
+        try:
+            self._call(self._pause(), "vLLM to pause")
+            self._sender.send(SyncClient(self._engine, self._call))
+            self._call(self._drop_caches_and_resume(version), "vLLM to resume")
+        except BaseException as error:
+            self._poison = f"the weight update to version {version} failed: {error}"
+            self._loop.call_soon_threadsafe(self._cancel_running)
+            if not isinstance(error, Exception):
+                raise
+            raise RuntimeError(f"{self._poison} (see {self._log})") from error
+
+    def close(self) -> None:
+        """Stop the engine's processes and the event loop. Safe to call twice."""
+        if self._engine is None:
+            return
+        self._poison = "it is closed"
+        self._loop.call_soon_threadsafe(self._cancel_running)
+        self._engine.shutdown(timeout=10)
+        self._engine = None
+        self._stop_loop()
+
+    # -- on the caller's thread
+
+    def _start(self, start: EngineStart, timeout: float) -> Any:
+        before = set(multiprocessing.active_children())
+        try:
+            return self._call(start_engine(start, self._log), f"vLLM to start (see {self._log})", timeout)
+        except BaseException as error:
+            for child in set(multiprocessing.active_children()) - before:
+                child.kill()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            if isinstance(error, (UserError, WaitTimeout, KeyboardInterrupt)):
+                raise
+            raise RuntimeError(f"vLLM did not start: {error} (see {self._log})") from error
+
+    def _call(
+        self, work: Coroutine[Any, Any, Any], waited_for: str, timeout: float = UPDATE_TIMEOUT_S
+    ) -> Any:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(timeout)
+        except FutureTimeout:
+            if future.done():  # the work itself raised it
+                raise
+            future.cancel()
+            raise WaitTimeout(waited_for, timeout) from None
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _refuse_if_poisoned(self) -> None:
+        if self._poison is not None:
+            raise RuntimeError(f"the sampler refuses to sample: {self._poison}")
+
+    def _check_length(self, request: SampleRequest) -> None:
+        total = len(request.expanded_ids) + request.max_tokens
+        if total > self._max_model_len:
+            raise UserError(
+                f"request {request.request_id}: {len(request.expanded_ids)} prompt + {request.max_tokens} "
+                f"response tokens exceed the context of {self._max_model_len}; raise policy.context_length"
+            )
+
+    def _stop_loop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._drain(), self._loop).result(timeout=10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+        self._loop.close()
+
+    # -- on the loop's thread
+
+    async def _sample_all(self, requests: list[SampleRequest]) -> list[list[Segment]]:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        tasks = [asyncio.ensure_future(self._sample_one(request)) for request in requests]
+        self._running.update(tasks)
+        try:
+            return await asyncio.gather(*tasks)
+        except EngineDeadError:
+            self._poison = f"the vLLM engine died (see {self._log})"
+            raise RuntimeError(self._poison) from None
+        except asyncio.CancelledError:
+            self._refuse_if_poisoned()
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._running.difference_update(tasks)
+
+    async def _sample_one(self, request: SampleRequest) -> list[Segment]:
+        async with self._slots:
+            prompt = await asyncio.to_thread(self._prompt, request)
+            # Held through an update: a request that enters between two cache resets would find its
+            # image in one cache and not in the other.
+            async with self._admission:
+                self._refuse_if_poisoned()
+                # vLLM drops its prefix cache only when nothing runs, so each version has its own.
+                prompt["cache_salt"] = str(self.policy_version)
+                outputs = await self._engine.add_request(request.request_id, prompt, self._params(request))
+            del prompt
+            try:
+                output = await outputs.get()
+                while not output.finished:
+                    output = await outputs.get()
+            except asyncio.CancelledError:
+                await self._engine.abort(request.request_id)
+                raise
+        if list(output.prompt_token_ids) != request.expanded_ids:
+            raise RuntimeError(
+                f"request {request.request_id}: vLLM expanded its prompt to {len(output.prompt_token_ids)} "
+                f"ids that differ from the trainer's {len(request.expanded_ids)}"
+            )
+        return _segments(request, output.outputs[0])
+
+    def _prompt(self, request: SampleRequest) -> dict[str, Any]:
+        prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_ids)}
+        if request.images:
+            keys, images = [], []
+            for ref in request.images:
+                key = f"{ref.sha256}-{self._processor.min_pixels}-{self._processor.max_pixels}"
+                image = self._images.get(key)
+                if image is None:
+                    image = self._images[key] = self._processor.open_image(ref)
+                keys.append(key)
+                images.append(image)
+            prompt["multi_modal_data"] = {"image": images}
+            prompt["multi_modal_uuids"] = {"image": keys}
+        return prompt
+
+    def _params(self, request: SampleRequest) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            max_tokens=request.max_tokens,
+            stop_token_ids=self._processor.stop_ids,
+            logit_bias=dict.fromkeys(self._processor.banned_ids, BAN_BIAS) or None,
+            logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    async def _pause(self) -> None:
+        await self._admission.acquire()
+        await self._engine.pause_generation(mode="keep", clear_cache=False)
+
+    async def _drop_caches_and_resume(self, version: int) -> None:
+        await self._engine.update_weight_version(str(version))
+        await self._engine.reset_mm_cache()
+        await self._engine.reset_encoder_cache()
+        await self._engine.resume_generation()
+        self.policy_version = version
+        self._admission.release()
+
+    async def _drain(self) -> None:
+        """Let everything that is left on the loop (vLLM's own tasks) see its cancellation."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)
+
+    def _cancel_running(self) -> None:
+        for task in self._running:
+            task.cancel()
+
+
+def _segments(request: SampleRequest, completion: Any) -> list[Segment]:
+    """One segment for each policy version; all but the last were interrupted by an update."""
+    ids = list(completion.token_ids)
+    logprobs = [step[token].logprob for step, token in zip(completion.logprobs, ids, strict=True)]
+    if completion.finish_reason not in ("stop", "length"):
+        raise RuntimeError(f"request {request.request_id}: vLLM ended it with '{completion.finish_reason}'")
+    segments = []
+    for span in completion.weight_versions:
+        tokens = ids[span.start : span.end]
+        reason: FinishReason = completion.finish_reason if span.end == len(ids) else "interrupted"
+        segments.append(
+            Segment(tokens, logprobs[span.start : span.end], int(span.version), [1] * len(tokens), reason)
+        )
+    return segments
