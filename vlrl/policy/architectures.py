@@ -73,7 +73,9 @@ SIZES: dict[str, dict[str, Size]] = {
         },
     },
     "qwen2_5_vl": {
-        "nano": _NANO | {"vision": _vision(64, 2, 128, 2, window_size=64, fullatt_block_indexes=[1])},
+        # Untied as the 7B is, so that the tests see both kinds of head.
+        "nano": _NANO
+        | {"tie": False, "vision": _vision(64, 2, 128, 2, window_size=64, fullatt_block_indexes=[1])},
         "tiny": _TINY | {"vision": _vision(128, 2, 256, 4, window_size=64, fullatt_block_indexes=[1])},
         "small": _SMALL_ONE
         | {"vision": _vision(256, 4, 512, 8, window_size=64, fullatt_block_indexes=[1, 3])},

@@ -35,7 +35,8 @@ class TransformersSampler:
         self.policy_version = policy_version
         self._model, self._processor, self._max_sequences = model, processor, max_sequences
         self._policy = Policy(model, banned_ids=processor.banned_ids)
-        self._lock = threading.Lock()
+        # The decoding loop passes through `_turn` before each step, else an update could wait for ever.
+        self._turn, self._lock = threading.Lock(), threading.Lock()
 
     @classmethod
     def load(
@@ -80,7 +81,7 @@ class TransformersSampler:
                 f"weight update to version {version} refused: missing {missing}, unknown {unknown}, "
                 f"wrong shape {wrong}"
             )
-        with self._lock, torch.no_grad():
+        with self._turn, self._lock, torch.no_grad():
             for name, weight in new.items():
                 known[name].copy_(weight)
             self.policy_version = version
@@ -95,6 +96,8 @@ class TransformersSampler:
         while batch.rows:
             if time.monotonic() > deadline:
                 raise WaitTimeout(f"{len(batch.rows)} of {len(requests)} responses", timeout)
+            with self._turn:
+                pass
             with self._lock:
                 batch.draw(self._logits(batch), self._processor.stop_ids, self.policy_version)
                 if batch.rows:
@@ -152,7 +155,7 @@ class TransformersSampler:
         return positions if self._policy.uses_mrope else positions[0]
 
     def _logits(self, batch: "_Batch") -> torch.Tensor:
-        """float32 [rows, V], media ids banned, before the temperature; the head runs in fp32 as in training."""
+        """float32 [rows, V] before the temperature: fp32 head as in training, media ids banned."""
         logits = batch.state.hidden.float() @ self._model.get_output_embeddings().weight.float().T
         logits[:, self._processor.banned_ids] += BAN_BIAS
         return logits.cpu()

@@ -1,6 +1,7 @@
 """Starting vLLM's engine: its arguments, the environment of its processes, and where its output goes."""
 
 import json
+import logging.config
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +54,8 @@ class EngineStart:
 async def start_engine(start: EngineStart, log: Path) -> Any:
     """Start `AsyncLLM` on the running event loop. It blocks the loop, on which nothing else runs yet."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    # Before vLLM's own set-up, which comes too late for what its import has to say.
+    logging.config.dictConfig(_logging_config(log))
     with _environment(_variables(start, log)):
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM

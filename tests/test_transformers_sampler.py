@@ -1,0 +1,170 @@
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ModelBuilder
+from tests.plain import Case, Plain, make_request
+from vlrl.errors import WaitTimeout
+from vlrl.images import ImageRef
+from vlrl.policy.load import load_model
+from vlrl.policy.processor import PolicyProcessor
+from vlrl.sampling.transformers_sampler import TransformersSampler
+
+DrawImage = Callable[..., ImageRef]
+
+
+def _sampler(folder: Path) -> tuple[TransformersSampler, PolicyProcessor]:
+    processor = PolicyProcessor.load(str(folder))
+    return TransformersSampler(load_model(str(folder), torch.float32), processor), processor
+
+
+def _cases(architecture: str, draw_image: DrawImage) -> list[Case]:
+    cases: list[Case] = [("How many?", []), ("What is 12 plus 30? Think first.", [])]
+    if architecture != "qwen3":
+        cases += [
+            ("Count the squares.", [draw_image(1)]),
+            ("Which is larger?", [draw_image(2, 64, 32), draw_image(3, 32, 48)]),
+        ]
+    return cases
+
+
+@pytest.mark.parametrize("architecture", ["qwen3_vl", "qwen2_5_vl", "idefics3", "qwen3"])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_logprobs_are_those_of_a_plain_forward(
+    build_model: ModelBuilder, draw_image: DrawImage, architecture: str, temperature: float
+) -> None:
+    folder = build_model(architecture)
+    sampler, processor = _sampler(folder)
+    plain = Plain(folder)
+    cases = [case for case in _cases(architecture, draw_image) for _ in range(3)]
+    requests = [make_request(processor, case, i, temperature=temperature) for i, case in enumerate(cases)]
+    responses = sampler.sample(requests, timeout=60)
+    assert len({tuple(r[0].token_ids) for r in responses}) == len(responses)
+    for case, segments in zip(cases, responses, strict=True):
+        assert len(segments) == 1 and segments[0].finish_reason in ("stop", "length")
+        ids, logprobs = segments[0].token_ids, segments[0].logprobs
+        assert plain.worst_gap(case, ids, logprobs, processor.banned_ids, temperature) < 1e-4
+
+
+def test_draws_depend_on_the_request_alone(build_model: ModelBuilder, draw_image: DrawImage) -> None:
+    sampler, processor = _sampler(build_model("qwen3_vl"))
+    cases = _cases("qwen3_vl", draw_image)
+    requests = [make_request(processor, cases[i % 4], i, max_tokens=16 + i) for i in range(12)]
+    first = sampler.sample(requests, timeout=60)
+    assert sampler.sample(requests, timeout=60) == first  # to the last bit
+    alone = [sampler.sample([request], timeout=60)[0] for request in requests]
+    assert [a[0].token_ids for a in alone] == [f[0].token_ids for f in first]
+    reseeded = [make_request(processor, cases[i % 4], 100 + i, max_tokens=16 + i) for i in range(12)]
+    assert all(
+        a[0].token_ids != b[0].token_ids
+        for a, b in zip(first, sampler.sample(reseeded, timeout=60), strict=True)
+    )
+
+
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (1.0, 0.5)])
+def test_first_tokens_follow_the_distribution(
+    build_model: ModelBuilder, temperature: float, top_p: float
+) -> None:
+    folder = build_model("qwen3_vl")
+    sampler, processor = _sampler(folder)
+    case: Case = ("How many?", [])
+    draws = 3000
+    requests = [make_request(processor, case, i, 1, temperature, top_p) for i in range(draws)]
+    responses = sampler.sample(requests, timeout=60)
+    expected = Plain(folder).logprobs(case, [0], processor.banned_ids, temperature)[0].exp()
+    if top_p < 1:
+        ordered = expected.sort(descending=True)
+        kept = ordered.indices[: int((ordered.values.cumsum(0) < top_p).sum()) + 1]
+        expected = torch.zeros_like(expected).index_copy(0, kept, expected[kept])
+        expected /= expected.sum()
+    counts = torch.bincount(
+        torch.tensor([r[0].token_ids[0] for r in responses]), minlength=len(expected)
+    ).float()
+    assert counts[expected == 0].sum() == 0
+    # Chi-square over the tokens that are expected often enough; 6 sigma around its mean.
+    often = expected * draws >= 5
+    chi2 = ((counts - expected * draws) ** 2 / (expected * draws))[often].sum()
+    degrees = int(often.sum())
+    assert abs(float(chi2) - degrees) < 6 * (2 * degrees) ** 0.5
+    for response in responses[:20]:
+        token = response[0].token_ids[0]
+        assert response[0].logprobs[0] == pytest.approx(float(expected[token].log()), abs=1e-4)
+
+
+def test_media_ids_are_never_sampled(build_model: ModelBuilder) -> None:
+    folder = build_model("qwen3_vl")
+    sampler, processor = _sampler(folder)
+    case: Case = ("How many?", [])
+    requests = [make_request(processor, case, i, max_tokens=48) for i in range(64)]
+    tokens = [t for r in sampler.sample(requests, timeout=60) for s in r for t in s.token_ids]
+    assert len(processor.banned_ids) == 4 and not set(tokens) & set(processor.banned_ids)
+    unbanned = Plain(folder).logprobs(case, tokens[:40], banned=[])[:, processor.banned_ids].exp()
+    assert unbanned.sum(-1).mean() * len(tokens) > 10  # a sampler without the ban would have drawn some
+
+
+def test_stop_token_ends_a_response_and_is_kept(build_model: ModelBuilder) -> None:
+    sampler, processor = _sampler(build_model("qwen3"))
+    requests = [make_request(processor, ("How many?", []), i, max_tokens=400) for i in range(16)]
+    responses = [r[0] for r in sampler.sample(requests, timeout=60)]
+    stopped = [r for r in responses if r.finish_reason == "stop"]
+    assert len(stopped) >= 3
+    for response in responses:
+        ends = [t in processor.stop_ids for t in response.token_ids]
+        assert not any(ends[:-1]) and ends[-1] == (response.finish_reason == "stop")
+        assert response.finish_reason == "stop" or len(response.token_ids) == 400
+
+
+def test_update_in_flight_starts_a_new_segment(build_model: ModelBuilder) -> None:
+    old, new = build_model("qwen3", seed=0), build_model("qwen3", seed=1)
+    sampler, processor = _sampler(old)
+    processor.banned_ids = list(processor.stop_ids)  # so that no response ends before the update
+    drawing = threading.Event()
+
+    class StopIds(list[int]):
+        def __contains__(self, token: object) -> bool:
+            drawing.set()
+            return super().__contains__(token)
+
+    processor.stop_ids = StopIds(processor.stop_ids)
+    case: Case = ("How many?", [])
+    requests = [make_request(processor, case, i, max_tokens=300) for i in range(16)]
+    responses: list[list[object]] = []
+    thread = threading.Thread(target=lambda: responses.extend(sampler.sample(requests, timeout=120)))
+    thread.start()
+    assert drawing.wait(timeout=60)
+    sampler.update_weights(load_model(str(new), torch.float32).named_parameters(), version=7)
+    thread.join()
+    plain = Plain(old)
+    for segments in responses:
+        assert [s.policy_version for s in segments] == [0, 7]
+        assert [s.finish_reason for s in segments] == ["interrupted", "length"]
+        before = segments[0]
+        assert plain.worst_gap(case, before.token_ids, before.logprobs, processor.banned_ids) < 1e-4
+    after = sampler.sample(requests[:4], timeout=60)
+    for segments in after:
+        assert [s.policy_version for s in segments] == [7]
+        ids, logprobs = segments[0].token_ids, segments[0].logprobs
+        assert Plain(new).worst_gap(case, ids, logprobs, processor.banned_ids) < 1e-4
+
+
+def test_incomplete_update_is_refused_and_changes_nothing(build_model: ModelBuilder) -> None:
+    sampler, processor = _sampler(build_model("qwen3", seed=0))
+    requests = [make_request(processor, ("How many?", []), i) for i in range(4)]
+    first = sampler.sample(requests, timeout=60)
+    weights = dict(load_model(str(build_model("qwen3", seed=1)), torch.float32).named_parameters())
+    lost = weights.pop("model.layers.1.self_attn.q_proj.weight")
+    with pytest.raises(RuntimeError, match=r"missing \['model.layers.1.self_attn.q_proj.weight'\]"):
+        sampler.update_weights(weights.items(), version=1)
+    weights["model.layers.9.extra"] = lost
+    with pytest.raises(RuntimeError, match=r"unknown \['model.layers.9.extra'\]"):
+        sampler.update_weights(weights.items(), version=1)
+    assert sampler.policy_version == 0 and sampler.sample(requests, timeout=60) == first
+
+
+def test_deadline(build_model: ModelBuilder) -> None:
+    sampler, processor = _sampler(build_model("qwen3"))
+    with pytest.raises(WaitTimeout, match="1 of 1 responses"):
+        sampler.sample([make_request(processor, ("How many?", []), 0)], timeout=0)

@@ -1,0 +1,218 @@
+"""vLLM against a plain transformers forward, on the four architectures: one engine each."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ModelBuilder
+from tests.plain import Case, Plain, make_request
+from vlrl.config.sampling import SamplingConfig
+from vlrl.errors import UserError, WaitTimeout
+from vlrl.images import ImageRef
+from vlrl.policy.processor import PolicyProcessor
+from vlrl.sampling.base import SampleRequest
+from vlrl.sampling.vllm_sampler import VllmSampler
+from vlrl.trajectory import Segment
+
+pytest.importorskip("vllm")
+pytestmark = pytest.mark.vllm
+
+ARCHITECTURES = ["qwen3_vl", "qwen2_5_vl", "idefics3", "qwen3"]
+TOLERANCE = 1e-4
+CONTEXT = 1024
+
+
+@dataclass
+class Engine:
+    """A sampler on the weights of seed 0, and the plain models of both sets of weights."""
+
+    architecture: str
+    sampler: VllmSampler
+    processor: PolicyProcessor
+    plain: dict[int, Plain]
+    cases: list[Case]
+    log_dir: Path
+
+    def worst_gap(self, seed: int, case: Case, segments: list[Segment]) -> float:
+        ids = [t for s in segments for t in s.token_ids]
+        logprobs = [p for s in segments for p in s.logprobs]
+        return self.plain[seed].worst_gap(case, ids, logprobs, self.processor.banned_ids)
+
+    def requests(self, seed: int, samples: int, max_tokens: int = 24) -> list[SampleRequest]:
+        return [
+            make_request(self.processor, case, seed + i, max_tokens)
+            for i, case in enumerate(c for c in self.cases for _ in range(samples))
+        ]
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def engine(
+    request: pytest.FixtureRequest,
+    build_model: ModelBuilder,
+    draw_image: Callable[..., ImageRef],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Engine]:
+    folders = {seed: build_model(request.param, seed=seed) for seed in (0, 1)}
+    processor = PolicyProcessor.load(str(folders[0]))
+    log_dir = tmp_path_factory.mktemp("vllm")
+    sampler = VllmSampler(
+        folders[0],
+        SamplingConfig(threads=1, kv_cache_gb=0.25, max_sequences=32, startup_timeout_s=240),
+        processor,
+        trainer_dtype="float32",
+        max_model_len=CONTEXT,
+        seed=0,
+        log_dir=log_dir,
+    )
+    cases: list[Case] = [("How many?", []), ("What is 12 plus 30? Think first.", [])]
+    if processor.takes_images:
+        cases += [
+            ("Count the squares.", [draw_image(1)]),
+            ("Which is larger?", [draw_image(2, 64, 32), draw_image(3, 32, 48)]),
+            ("And now?", [draw_image(4, 40, 40), draw_image(1), draw_image(4, 40, 40)]),
+        ]
+    plain = {seed: Plain(folder) for seed, folder in folders.items()}
+    yield Engine(request.param, sampler, processor, plain, cases, log_dir)
+    sampler.close()
+
+
+def test_environment_and_output_stay_ours(engine: Engine) -> None:
+    assert "LD_PRELOAD" not in os.environ or "libgomp" not in os.environ["LD_PRELOAD"]
+    assert "VLLM_LOGGING_CONFIG_PATH" not in os.environ
+    assert "Initializing a V1 LLM engine" in (engine.log_dir / "engine.log").read_text()
+
+
+def test_parity_and_seeds(engine: Engine) -> None:
+    requests = engine.requests(seed=0, samples=4)
+    responses = engine.sampler.sample(requests, timeout=120)
+    cases = [case for case in engine.cases for _ in range(4)]
+    for case, segments in zip(cases, responses, strict=True):
+        assert [s.policy_version for s in segments] == [0]
+        assert segments[0].finish_reason in ("stop", "length")
+        assert engine.worst_gap(0, case, segments) < TOLERANCE
+    again = engine.sampler.sample(requests, timeout=120)
+    assert [s[0].token_ids for s in again] == [s[0].token_ids for s in responses]
+    other = engine.sampler.sample(engine.requests(seed=1000, samples=4), timeout=120)
+    assert all(a[0].token_ids != b[0].token_ids for a, b in zip(other, responses, strict=True))
+
+
+def test_temperature_and_top_p(engine: Engine) -> None:
+    case = engine.cases[-1]
+    request = make_request(engine.processor, case, 5, 40, temperature=0.7)
+    (segment,) = engine.sampler.sample([request], timeout=60)[0]
+    gap = engine.plain[0].worst_gap(
+        case, segment.token_ids, segment.logprobs, engine.processor.banned_ids, 0.7
+    )
+    assert gap < TOLERANCE
+
+
+def test_media_ids_are_never_sampled(engine: Engine) -> None:
+    if not engine.processor.takes_images:
+        pytest.skip("a text model has no media ids")
+    responses = engine.sampler.sample(engine.requests(seed=2000, samples=8, max_tokens=64), timeout=120)
+    tokens = [t for segments in responses for s in segments for t in s.token_ids]
+    banned = engine.processor.banned_ids
+    assert not set(tokens) & set(banned)
+    free = engine.plain[0].logprobs(engine.cases[0], tokens[:40], banned=[])[:, banned].exp()
+    assert free.sum(-1).mean() * len(tokens) > 10  # without the ban some would have been
+
+
+def test_wrong_placeholders_and_lengths_are_named(engine: Engine) -> None:
+    good = make_request(engine.processor, engine.cases[0], 1)
+    wrong = SampleRequest("bad-one", good.prompt_ids, [*good.expanded_ids, 5], [], 1, 4)
+    with pytest.raises(RuntimeError, match="request bad-one: vLLM expanded its prompt"):
+        engine.sampler.sample([good, wrong], timeout=60)
+    with pytest.raises(UserError, match=r"request request-1: .* exceed the context of 1024"):
+        engine.sampler.sample([make_request(engine.processor, engine.cases[0], 1, CONTEXT)], timeout=60)
+    with pytest.raises(WaitTimeout, match="1 rollouts of vLLM"):
+        engine.sampler.sample([make_request(engine.processor, engine.cases[0], 1, 900)], timeout=0.001)
+
+
+def test_update_while_sixteen_sequences_run(engine: Engine) -> None:
+    """Versions are stamped; old tokens fit the old weights, new requests the new ones, images included."""
+    media, stop = list(engine.processor.banned_ids), list(engine.processor.stop_ids)
+    engine.processor.banned_ids = media + stop  # so that none of them ends before the update
+    case = engine.cases[-1]
+    length = CONTEXT - 200
+    requests = [make_request(engine.processor, case, 3000 + i, length) for i in range(16)]
+    running: list[list[Segment]] = []
+    thread = threading.Thread(target=lambda: running.extend(engine.sampler.sample(requests, timeout=300)))
+    thread.start()
+    try:
+        threading.Event().wait(0.5)
+        assert thread.is_alive()
+        weights = engine.plain[1].model.named_parameters()
+        engine.sampler.update_weights(weights, version=3)
+        assert thread.is_alive(), "the update was meant to come while they run"
+        new = engine.sampler.sample(engine.requests(seed=4000, samples=2), timeout=120)
+    finally:
+        thread.join(timeout=300)
+    assert len(running) == 16
+    versions = {tuple(s.policy_version for s in segments) for segments in running}
+    assert versions == {(0, 3)}
+    for segments in running:
+        assert [s.finish_reason for s in segments] == ["interrupted", "length"]
+        assert sum(len(s.token_ids) for s in segments) == length
+        assert engine.worst_gap(0, case, segments[:1]) < TOLERANCE
+    # What the running ones draw after the update, by new weights on the old cache, fits neither model.
+    twice = [case for case in engine.cases for _ in range(2)]
+    for c, segments in zip(twice, new, strict=True):
+        assert [s.policy_version for s in segments] == [3]
+        assert engine.worst_gap(1, c, segments) < TOLERANCE
+        assert engine.worst_gap(0, c, segments) > 100 * TOLERANCE
+    engine.processor.banned_ids = media
+    # The same prompt and images that the old weights have cached, asked again.
+    again = engine.sampler.sample([make_request(engine.processor, case, 5000)], timeout=60)[0]
+    assert engine.worst_gap(1, case, again) < TOLERANCE
+    engine.sampler.update_weights(engine.plain[0].model.named_parameters(), version=4)
+    back = engine.sampler.sample(engine.requests(seed=0, samples=1), timeout=60)
+    for c, segments in zip(engine.cases, back, strict=True):
+        assert [s.policy_version for s in segments] == [4]
+        assert engine.worst_gap(0, c, segments) < TOLERANCE
+
+
+def test_last_a_broken_engine_refuses(engine: Engine) -> None:
+    """Half a fused weight, a lost weight, a dead engine: each ends sampling with its reason."""
+    request = make_request(engine.processor, engine.cases[0], 1)
+    if engine.architecture == "qwen3":
+        for child in multiprocessing.active_children():
+            if child.name == "EngineCore":
+                assert child.pid is not None
+                os.kill(child.pid, signal.SIGKILL)
+        with pytest.raises(RuntimeError, match="the vLLM engine died"):
+            engine.sampler.sample([request], timeout=60)
+        return
+    weights = dict(engine.plain[1].model.named_parameters())
+    lost = "k_proj.weight" if engine.architecture == "qwen3_vl" else "mlp.down_proj.weight"
+    name = next(n for n in weights if n.endswith(lost))
+    del weights[name]
+    with pytest.raises(RuntimeError, match="weight update to version 9 failed"):
+        engine.sampler.update_weights(weights.items(), version=9)
+    assert "the weight update lacks" in (engine.log_dir / "engine.log").read_text()
+    with pytest.raises(RuntimeError, match="refuses to sample: the weight update to version 9 failed"):
+        engine.sampler.sample([request], timeout=60)
+    assert engine.sampler.policy_version == 4
+
+
+def test_startup_deadline_and_failure(build_model: ModelBuilder, tmp_path: Path) -> None:
+    folder = build_model("qwen3")
+    processor = PolicyProcessor.load(str(folder))
+
+    def start(path: Path, timeout: float) -> None:
+        config = SamplingConfig(threads=1, kv_cache_gb=0.25, startup_timeout_s=timeout)
+        VllmSampler(
+            path, config, processor, trainer_dtype="float32", max_model_len=64, seed=0, log_dir=tmp_path
+        )
+
+    with pytest.raises(RuntimeError, match=r"vLLM did not start: .*engine\.log"):
+        start(tmp_path / "nothing", 60)
+    with pytest.raises(WaitTimeout, match="vLLM to start"):
+        start(folder, 0.5)
+    assert torch.get_num_threads() > 0
