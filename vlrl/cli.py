@@ -10,7 +10,7 @@ from vlrl.errors import UserError, WaitTimeout
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point: 0 when done, 2 on the user's mistake (one line), 3 when a deadline passed."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(argv)
     try:
         return int(arguments.command(arguments) or 0)
     except UserError as error:
@@ -24,6 +24,17 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vlrl: interrupted; go on with --resume", file=sys.stderr)
         return 130
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    # argparse takes no more overrides after an option; people write them in any order.
+    if rest and (arguments.command is not _train or any(r.startswith("-") for r in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:

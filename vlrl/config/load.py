@@ -23,10 +23,10 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     Raises:
         UserError: unreadable file, unknown key, wrong type or a combination that cannot be.
     """
-    tree = _read(Path(path), seen=())
+    above: Tree = {}
     for override in overrides or []:
-        _apply(tree, override)
-    return build_config(tree, str(path))
+        _apply(above, override)
+    return build_config(_merge(_read(Path(path), seen=()), above), str(path))
 
 
 def build_config(tree: Tree, origin: str) -> RunConfig:
@@ -61,7 +61,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> Tree:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); correct the config's path") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected keys and values at the top")
@@ -90,7 +90,7 @@ def _same_variant(old: Tree, new: Tree) -> bool:
 
 def _apply(tree: Tree, override: str) -> None:
     key, sign, text = override.partition("=")
-    if not sign or not key:
+    if not sign or not all(key.split(".")):
         raise UserError(f"override '{override}': write key.path=value")
     *parents, last = key.split(".")
     node: Tree = tree
@@ -115,7 +115,8 @@ def _number(text: str) -> str | float:
 
 
 def _explain(error: ValidationError, tree: Tree) -> str:
-    first = error.errors()[0]
+    # A misspelt key often leaves another one missing: the spelling is what there is to mend.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     path = [part for part in first["loc"] if not _is_union_tag(part, first["loc"], tree)]
     key = ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
@@ -123,6 +124,10 @@ def _explain(error: ValidationError, tree: Tree) -> str:
         near = difflib.get_close_matches(str(path[-1]), names, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"valid names: {', '.join(sorted(names))}"
         return f"unknown key '{key}'; {hint}"
+    if first["type"] == "union_tag_not_found":
+        return f"missing key '{key}.name': which {key} its options belong to"
+    if first["type"] == "union_tag_invalid":
+        return f"key '{key}.name': should be {first['ctx']['expected_tags']}, found '{first['ctx']['tag']}'"
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         return f"missing key '{key}'"
