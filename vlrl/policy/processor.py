@@ -132,11 +132,12 @@ class PolicyProcessor:
         learned up to and including its stop token.
 
         Raises:
-            UserError: the chat template rewrites earlier turns when later ones come.
+            UserError: the chat template rewrites earlier turns when later ones come; media tokens in the
+                text; images that no answer follows.
         """
         ids: list[int] = []
         mask: list[int] = []
-        done = ""
+        done, used = "", 0
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
@@ -147,13 +148,17 @@ class PolicyProcessor:
                     "the chat template rewrites earlier turns, so this conversation cannot be learned whole; "
                     "keep one assistant message a row"
                 )
-            offset = done.count(self._image_token) if self.takes_images else 0
-            prompt_ids = self._tokenize(self._expand(before[len(done) :], images[offset:], partial=True))
-            answer_ids = self._tokenize(after[len(before) :])
+            markers = sum(m["content"].count(IMAGE_MARKER) for m in messages[:index])
+            prompt_ids = self._tokenize(self._expand(before[len(done) :], images[used:markers]))
+            answer_ids = self._tokenize(self._expand(after[len(before) :], []))
             learned = next((i + 1 for i, t in enumerate(answer_ids) if t in self.stop_ids), len(answer_ids))
             ids += prompt_ids + answer_ids
             mask += [0] * len(prompt_ids) + [1] * learned + [0] * (len(answer_ids) - learned)
-            done = after
+            done, used = after, markers
+        if used < len(images):
+            raise UserError(
+                f"{len(images) - used} images stand after the last assistant message; remove that message"
+            )
         return ids, mask
 
     def save(self, folder: Path) -> None:
@@ -200,19 +205,19 @@ class PolicyProcessor:
                 parts.append({"type": "text", "text": text})
         return {"role": message["role"], "content": parts}
 
-    def _expand(self, text: str, images: Sequence[ImageRef], *, partial: bool = False) -> str:
+    def _expand(self, text: str, images: Sequence[ImageRef]) -> str:
         if not self.takes_images:
             if images:
                 raise UserError("the prompt has images but the policy takes text only; choose a VLM")
             return text
         pieces = text.split(self._image_token)
-        if len(pieces) - 1 != len(images) and not partial:
+        if len(pieces) - 1 != len(images):
             raise UserError(
                 f"the chat template wrote {len(pieces) - 1} image placeholders for {len(images)} images; "
                 "does the text itself contain the model's image token?"
             )
         out = pieces[0]
-        for image, piece in zip(images, pieces[1:], strict=False):
+        for image, piece in zip(images, pieces[1:], strict=True):
             out += self._expansion(image) + piece
         return out
 
@@ -221,7 +226,16 @@ class PolicyProcessor:
         if size not in self._expansions:
             from PIL import Image
 
-            probe = self._processor(images=[Image.new("RGB", size)], text=[self._image_token])
+            try:
+                # Without special tokens: some tokenizers put their first one before whatever they are given.
+                probe = self._processor(
+                    images=[Image.new("RGB", size)], text=[self._image_token], add_special_tokens=False
+                )
+            except ValueError as error:
+                raise UserError(
+                    f"image {image.path} ({image.width}x{image.height}): the policy's image processor "
+                    f"refuses its size ({error}); crop or pad it"
+                ) from None
             ids = probe["input_ids"][0]
             self._expansions[size] = self.tokenizer.decode(
                 ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
