@@ -1,5 +1,6 @@
 """The root of the config tree."""
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -86,8 +87,9 @@ class RunConfig(Section):
             "rollouts_in_all": rollouts * self.rl.steps,
             "max_tokens_per_rollout": longest,
             "max_tokens_per_step": longest * rollouts,
-            "max_micro_batches_per_update": -(-longest * rollouts)
-            // (self.rl.updates_per_step * self.trainer.tokens_per_micro_batch),
+            "max_micro_batches_per_update": math.ceil(
+                longest * rollouts / (self.rl.updates_per_step * self.trainer.tokens_per_micro_batch)
+            ),
             "sft_conversations_in_all": self.sft.steps * self.sft.conversations_per_step,
             "validation_rollouts": held_out * self.validation.samples_per_prompt,
         }

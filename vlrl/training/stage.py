@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import psutil
 import torch
 
 from vlrl.config.run import RunConfig, Stage
@@ -98,7 +99,7 @@ class StageRun:
     ) -> None:
         """One step's numbers, into the files and onto the screen."""
         if self._log is not None and self._progress is not None:
-            self._log.log(step, metrics, timings)
+            self._log.log(step, metrics, timings | {"rss_gb": _resident_gb()})
             self._progress.update(step, headline)
 
     def note(self, text: str) -> None:
@@ -179,3 +180,8 @@ class StageRun:
         self.engine.restore(folder)
         for name, item in self._stateful.items():
             item.restore(content["state"][name])
+
+
+def _resident_gb() -> float:
+    """Memory that this process holds now, in GB: what a leak would show in."""
+    return psutil.Process().memory_info().rss / 1e9
