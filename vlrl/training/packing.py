@@ -4,6 +4,7 @@ Documents keep their order, so rollouts of one prompt lie together and share its
 micro-batch. Pixels are made when a micro-batch is built and die with it.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -49,22 +50,17 @@ class MicroBatch:
 
 
 def plan(lengths: list[int], max_tokens: int, world: int = 1) -> list[list[int]]:
-    """Split documents, in order, into micro-batches of at most `max_tokens`, near equal in size.
+    """Split documents, in order, into as few micro-batches of at most `max_tokens` as there can be.
 
-    The number of micro-batches is a multiple of `world` (the last ones may be empty lists).
+    Their number is a multiple of `world` (the last ones may be empty lists), and among such splits this
+    is the one whose largest micro-batch is smallest, so that ranks seldom wait for each other.
     """
     assert lengths and max(lengths) <= max_tokens
-    count = max(1, -(-sum(lengths) // max_tokens))
-    while True:
-        bins = _fill(lengths, max(-(-sum(lengths) // count), *lengths))
-        if len(bins) <= count or count >= len(lengths):
-            break
-        # Uneven documents left gaps: one more micro-batch, unless the full size still holds them.
-        bins_full = _fill(lengths, max_tokens)
-        if len(bins_full) <= count:
-            bins = bins_full
-            break
-        count += 1
+    count = -(-len(_fill(lengths, max_tokens)) // world) * world
+    sizes = range(max(lengths), max_tokens + 1)
+    # Filling in order needs the fewest micro-batches of a size, and fewer the larger the size.
+    size = sizes[bisect_left(sizes, True, key=lambda size: len(_fill(lengths, size)) <= count)]
+    bins = _fill(lengths, size)
     return bins + [[] for _ in range(-len(bins) % world)]
 
 
