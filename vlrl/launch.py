@@ -35,11 +35,7 @@ def launch(
         UserError: see `vlrl.training.run.train`; also a run that exists without `resume`, or a changed
             config with it.
     """
-    # Quiet, and fixed before the libraries are first imported.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.threads))
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "vlrl" / "torch_extensions"))
+    set_environment(config.trainer.threads)
     main = os.environ.get("RANK", "0") == "0"
     run, fresh = _open_run(config, root, resume, command) if main else (RunDirectory.open(root), False)
     try:
@@ -57,6 +53,14 @@ def launch(
     if main:
         run.finish()
         print(f"report: {run.report_html}")
+
+
+def set_environment(threads: int) -> None:
+    """Variables that the libraries read when they are first imported; the user's own stand."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "vlrl" / "torch_extensions"))
 
 
 def prepare_data(config: RunConfig, run: RunDirectory, materialise: Materialise) -> dict[str, list[Path]]:
