@@ -98,10 +98,9 @@ def examine(probe: Probe) -> Finding:
     try:
         out, err = process.communicate(timeout=probe.deadline)
     except subprocess.TimeoutExpired:
-        _kill_group(process)
         return Finding("broken", f"no answer in {probe.deadline:.0f} s", probe.mend)
     finally:
-        _kill_group(process)
+        kill_group(process)
     for line in out.splitlines():
         if line.startswith(MARK):
             return Finding(**json.loads(line.removeprefix(MARK)))
@@ -111,7 +110,7 @@ def examine(probe: Probe) -> Finding:
     return Finding("broken", last[:200], probe.mend)
 
 
-def _kill_group(process: subprocess.Popen[str]) -> None:
+def kill_group(process: subprocess.Popen[str]) -> None:
     """End whatever the probe started; the group outlives its leader as long as a member lives."""
     try:
         os.killpg(process.pid, signal.SIGKILL)

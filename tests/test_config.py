@@ -1,0 +1,199 @@
+"""The config: what it reads, how it merges, and the one line it says when something is wrong."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vlrl.config import RunConfig, build_config, differing_keys, dump_config, load_config
+from vlrl.config.objective import CispoConfig, OmdConfig
+from vlrl.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+MODELS = sorted((ROOT / "configs/models").glob("*.yaml"))
+RUNNABLE = sorted(p for p in (ROOT / "configs").rglob("*.yaml") if p not in MODELS)
+RECIPES = [p for p in RUNNABLE if p.parent.name == "recipes"]
+
+BASE = """
+name: base
+policy: {path: some/checkpoint}
+data: {train: [{path: rows.jsonl}]}
+rl: {optimizer: {lr: 1e-6, betas: [0.9, 0.99]}, steps: 7}
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    path = tmp_path / "base.yaml"
+    path.write_text(BASE)
+    return path
+
+
+def complaint(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(path, list(overrides))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("path", RUNNABLE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_config_resolves_and_derives_its_batches(path: Path) -> None:
+    derived = load_config(path).derived()
+    assert derived["rollouts_per_step"] > 0
+    assert all(isinstance(value, int) for value in derived.values())
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("model", MODELS, ids=lambda p: p.stem)
+def test_every_recipe_takes_every_model(recipe: Path, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "both.yaml"
+    path.write_text(f"extends: [{recipe}, {model}]")
+    config = load_config(path)
+    assert config.policy == load_config(path).policy
+    assert f"path: {config.policy.path}" in model.read_text()
+    assert config.name == recipe.stem
+
+
+def test_unknown_keys_name_file_key_and_neighbour(base: Path) -> None:
+    assert complaint(base, "rl.stepz=3") == f"{base}: unknown key 'rl.stepz'; did you mean 'steps'?"
+    assert "unknown key 'rl.optimizer.betta'; did you mean 'betas'?" in complaint(
+        base, "rl.optimizer.betta=3"
+    )
+    assert "unknown key 'data.train.0.lvl'; did you mean 'level'?" in complaint(
+        base, "data.train=[{recipe: charts, rows: 5, lvl: 2}]"
+    )
+    assert "valid names: checkpoint, data, name" in complaint(base, "zzz=3")
+
+
+def test_a_misspelt_key_is_named_even_where_it_leaves_another_missing(base: Path) -> None:
+    base.write_text(BASE.replace("name:", "nmae:"))
+    assert "unknown key 'nmae'; did you mean 'name'?" in complaint(base)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("rl.steps=many", "key 'rl.steps': Input should be a valid integer"),
+        ("rl.steps=", "key 'rl.steps'"),
+        ("rl=3", "key 'rl'"),
+        ("trainer.dtype=bf16", "key 'trainer.dtype': Input should be 'float32' or 'bfloat16', found 'bf16'"),
+        ("seed=-1", "key 'seed': Input should be greater than or equal to 0, found -1"),
+        ("stages=rl", "key 'stages': Input should be a valid list, found 'rl'"),
+        ("stages=[sft, rl]", "stage 'sft' needs 'data.warmup'"),
+        ("policy.freeze=[eyes]", "key 'policy.freeze.0'"),
+        ("policy.init={size: nano}", "give exactly one of 'path' (a checkpoint) and 'init'"),
+        ("data.train=[{recipe: charts}]", "recipe 'charts' needs 'rows'"),
+        ("rl.updates_per_step=3", "rl.prompts_per_step (32) must be a multiple of rl.updates_per_step (3)"),
+        ("rl.max_response_tokens=9000", "trainer.tokens_per_micro_batch (8192) must hold one rollout"),
+        ("policy.context_length=100", "policy.context_length (100) must hold"),
+        ("objective.name=ppo", "key 'objective.name': should be 'omd', 'cispo', 'grpo', found 'ppo'"),
+        ("objective.tau=0.1", "missing key 'objective.name'"),
+        ("nonsense", "override 'nonsense': write key.path=value"),
+        ("a..b=3", "override 'a..b=3': write key.path=value"),
+        ("rl.steps=[", "override 'rl.steps=[': the value is not YAML"),
+    ],
+)
+def test_wrong_values_are_one_line(base: Path, override: str, expected: str) -> None:
+    assert expected in complaint(base, override)
+
+
+def test_files_that_are_no_config(tmp_path: Path) -> None:
+    assert "cannot be read (No such file or directory)" in complaint(tmp_path / "none.yaml")
+    for content, expected in ((b"a: [", "not YAML"), (b"\xff\xfe", "not YAML"), (b"", "expected keys")):
+        (tmp_path / "bad.yaml").write_bytes(content)
+        assert expected in complaint(tmp_path / "bad.yaml")
+
+
+def test_numbers_in_exponent_form_are_numbers(base: Path) -> None:
+    assert load_config(base).rl.optimizer.lr == 1e-6
+    config = load_config(base, ["rl.optimizer.lr=3e-5", "sft.optimizer.eps=1E-15"])
+    assert (config.rl.optimizer.lr, config.sft.optimizer.eps) == (3e-5, 1e-15)
+
+
+def test_extends_merges_below_left_to_right(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.yaml").write_text("policy: {path: other/checkpoint, max_pixels: 99}\nseed: 4\n")
+    (tmp_path / "sub").mkdir()
+    child = tmp_path / "sub/child.yaml"
+    child.write_text("extends: [../base.yaml, ../model.yaml]\nname: child\nrl: {optimizer: {lr: 2e-6}}\n")
+    config = load_config(child, ["seed=5"])
+    assert (config.name, config.seed) == ("child", 5)
+    assert (config.policy.path, config.policy.max_pixels) == ("other/checkpoint", 99)
+    assert (config.rl.optimizer.lr, config.rl.optimizer.betas, config.rl.steps) == (2e-6, (0.9, 0.99), 7)
+
+
+def test_extends_that_leads_back_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: b.yaml")
+    (tmp_path / "b.yaml").write_text("extends: a.yaml")
+    assert "'extends' leads back to itself" in complaint(tmp_path / "a.yaml")
+
+
+def test_two_children_of_one_parent_are_no_cycle(base: Path, tmp_path: Path) -> None:
+    for name in ("left", "right"):
+        (tmp_path / f"{name}.yaml").write_text("extends: base.yaml")
+    (tmp_path / "both.yaml").write_text("extends: [left.yaml, right.yaml]")
+    assert load_config(tmp_path / "both.yaml") == load_config(base)
+
+
+def test_another_objective_leaves_the_options_of_the_one_below(base: Path) -> None:
+    base.write_text(BASE + "objective: {name: cispo, is_cap_max: 4}")
+    kept = load_config(base, ["objective.aggregation=token"]).objective
+    assert kept == CispoConfig(is_cap_max=4, aggregation="token")
+    assert load_config(base, ["objective.name=omd"]).objective == OmdConfig()
+    # The order of the overrides says nothing.
+    for overrides in (
+        ["objective.name=omd", "objective.tau=1e-2"],
+        ["objective.tau=1e-2", "objective.name=omd"],
+    ):
+        assert load_config(base, overrides).objective == OmdConfig(tau=0.01)
+    assert "unknown key 'objective.is_cap_max'" in complaint(
+        base, "objective.name=omd", "objective.is_cap_max=4"
+    )
+
+
+def test_dumped_config_loads_to_an_equal_one(base: Path, tmp_path: Path) -> None:
+    for path, overrides in (
+        (base, ["objective.name=omd", "data.answer_instruction=é \\boxed{}"]),
+        (RECIPES[0], []),
+    ):
+        config = load_config(path, overrides)
+        (tmp_path / "dumped.yaml").write_text(dump_config(config))
+        assert load_config(tmp_path / "dumped.yaml") == config
+
+
+def test_differing_keys_are_dotted() -> None:
+    old = build_config({"name": "a", "policy": {"path": "x"}, "data": {"train": [{"path": "y"}]}}, "old")
+    new = old.model_copy(update={"seed": 3, "rl": old.rl.model_copy(update={"steps": 9})})
+    assert differing_keys(old.model_dump(), new.model_dump()) == ["seed", "rl.steps"]
+
+
+def test_every_key_is_documented() -> None:
+    def undocumented(model: type, prefix: str) -> list[str]:
+        missing = []
+        for name, field in model.model_fields.items():  # type: ignore[attr-defined]
+            inner = field.annotation
+            if hasattr(inner, "model_fields"):
+                missing += undocumented(inner, f"{prefix}{name}.")
+            elif not field.description and name != "objective":
+                missing.append(prefix + name)
+        return missing
+
+    assert undocumented(RunConfig, "") == []
+
+
+def test_help_imports_nothing_heavy_and_is_quick() -> None:
+    code = "import sys, vlrl.cli, vlrl.config; print(' '.join(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = {"torch", "vllm", "deepspeed", "transformers", "datasets", "math_verify", "PIL", "numpy", "rich"}
+    assert heavy.isdisjoint(loaded)
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "vlrl.cli", "--help"], capture_output=True, check=True)
+        seconds.append(time.perf_counter() - started)
+    assert b"train" in done.stdout
+    assert min(seconds) < 1.0
