@@ -72,6 +72,7 @@ class Rollout:
     sample_index: int
     prompt_ids: list[int]
     segments: list[Segment]
+    images: list[ImageRef] = field(default_factory=list)
     text: str = ""
     verdict: Verdict | None = None
 
