@@ -103,8 +103,7 @@ class VllmSampler:
         """Replace every weight; running requests go on under the new ones, on their old KV cache.
 
         Raises:
-            RuntimeError: the update failed. From then on the sampler refuses to sample.
-            WaitTimeout: it hangs.
+            RuntimeError: the update failed or hung. From then on the sampler refuses to sample.
         """
         from vlrl.sampling.weight_transfer import SyncClient
 
@@ -136,8 +135,9 @@ class VllmSampler:
     def _start(self, start: EngineStart, timeout: float) -> Any:
         before = set(multiprocessing.active_children())
         try:
-            return self._call(start_engine(start, self._log), f"vLLM to start (see {self._log})", timeout)
+            return self._call(self._bring_up(start), f"vLLM to start (see {self._log})", timeout)
         except BaseException as error:
+            self._poison = "it did not start"
             for child in set(multiprocessing.active_children()) - before:
                 child.kill()
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -145,9 +145,7 @@ class VllmSampler:
                 raise
             raise RuntimeError(f"vLLM did not start: {error} (see {self._log})") from error
 
-    def _call(
-        self, work: Coroutine[Any, Any, Any], waited_for: str, timeout: float = UPDATE_TIMEOUT_S
-    ) -> Any:
+    def _call(self, work: Work, waited_for: str, timeout: float = UPDATE_TIMEOUT_S) -> Any:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(timeout)
@@ -179,6 +177,12 @@ class VllmSampler:
         self._loop.close()
 
     # -- on the loop's thread
+
+    async def _bring_up(self, start: EngineStart) -> Any:
+        engine = await start_engine(start, self._log)
+        if self._poison is not None:  # it came up after its deadline, and nobody waits for it any more
+            engine.shutdown(timeout=0)
+        return engine
 
     async def _sample_all(self, requests: list[SampleRequest]) -> list[list[Segment]]:
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -274,6 +278,7 @@ class VllmSampler:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=5)
+        await self._loop.shutdown_default_executor()
 
     def _cancel_running(self) -> None:
         for task in self._running:
