@@ -124,8 +124,8 @@ def _init_model(arguments: argparse.Namespace) -> None:
         return
     if arguments.out is None:
         raise UserError("init-model: name the folder to write")
-    if arguments.out.exists() and any(arguments.out.iterdir()):
-        raise UserError(f"init-model: {arguments.out} is not empty; choose a new folder")
+    if arguments.out.is_file() or (arguments.out.is_dir() and any(arguments.out.iterdir())):
+        raise UserError(f"init-model: {arguments.out} exists already; choose a new folder")
     corpus = _corpus(arguments.corpus)
     path = init_model(
         arguments.out, arguments.architecture, arguments.size, corpus, arguments.seed, arguments.vocab_size

@@ -36,6 +36,7 @@ def launch(
             config with it.
     """
     set_environment(config.trainer.threads)
+    _quieten_libraries()
     main = os.environ.get("RANK", "0") == "0"
     run, fresh = _open_run(config, root, resume, command) if main else (RunDirectory.open(root), False)
     try:
@@ -61,6 +62,17 @@ def set_environment(threads: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "vlrl" / "torch_extensions"))
+
+
+def _quieten_libraries() -> None:
+    """Keep their notices and progress bars from between the run's own lines."""
+    import torch
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def prepare_data(config: RunConfig, run: RunDirectory, materialise: Materialise) -> dict[str, list[Path]]:

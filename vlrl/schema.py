@@ -274,10 +274,12 @@ def _raw_rows(path: Path) -> Iterator[Any]:
         return
     if path.suffix != ".jsonl":
         raise UserError(f"{path}: unknown type '{path.suffix}'; use .jsonl or .parquet")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
                     yield json.loads(line)
                 except json.JSONDecodeError as error:
                     raise UserError(f"{path} line {number}: not JSON ({error.msg}); mend the line") from None
+                except UnicodeDecodeError:
+                    raise UserError(f"{path} line {number}: not UTF-8; convert the file") from None

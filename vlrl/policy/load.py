@@ -48,11 +48,6 @@ def load_model(path: str, dtype: torch.dtype, revision: str | None = None) -> An
     return model
 
 
-def context_length(model_config: Any) -> int:
-    """Positions the checkpoint was made for."""
-    return model_config.get_text_config().max_position_embeddings
-
-
 def part_of(parameter_name: str) -> Part:
     """Which part of the model a parameter belongs to."""
     modules = parameter_name.split(".")

@@ -28,6 +28,7 @@ def train(config: RunConfig, run: RunDirectory, policy_path: str, data: Mapping[
     """
     ranks = start_ranks(config.trainer.threads)
     with Session(config, run, ranks, policy_path, data) as session:
+        session.check()
         for name in config.stages:
             if not is_finished(config, run, name):
                 _STAGES[name](session)

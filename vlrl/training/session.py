@@ -9,6 +9,7 @@ from vlrl.collect.collector import Collector
 from vlrl.collect.requests import EncodedPrompt, encode_prompts, make_groups, make_requests, prepare_messages
 from vlrl.config.run import RunConfig, Stage
 from vlrl.config.training import OptimizerConfig
+from vlrl.errors import UserError
 from vlrl.images import ImageStore, blank
 from vlrl.policy.load import load_processor
 from vlrl.rewards.grader import Grader
@@ -93,6 +94,24 @@ class Session:
             optimizer_steps=optimizer_steps,
             stateful=stateful,
         )
+
+    def check(self) -> None:
+        """Find now what the RL stage would only find after the stages before it.
+
+        Raises:
+            UserError: a prompt that cannot be used, or rollouts longer than the checkpoint can read.
+        """
+        rl, limit = self.config.rl, self.processor.context_length
+        if "rl" not in self.config.stages or not self.ranks.is_main:
+            return
+        longest = self.config.policy.context_length or rl.max_prompt_tokens + rl.max_response_tokens
+        if longest > limit:
+            raise UserError(
+                f"policy.path {self.policy_path} reads at most {limit} tokens, but {longest} are asked for; "
+                "lower policy.context_length, rl.max_prompt_tokens or rl.max_response_tokens"
+            )
+        self.train_prompts()
+        self.held_out()
 
     def conversations(self) -> list[Conversation]:
         """The rows of the warm-up."""
