@@ -49,6 +49,9 @@ class TrainEngine:
             config=_deepspeed_config(trainer, optimizer, ranks.world),
         )
         self._zero_stage = trainer.zero_stage
+        self._grad_norm = 0.0
+        if self._zero_stage == 0:
+            self._engine.optimizer.register_step_pre_hook(self._clip)
         if self._zero_stage == 3:
             head = policy.model.get_output_embeddings()
             # The head's weight is used by the policy itself, outside the head's own forward.
@@ -77,12 +80,11 @@ class TrainEngine:
                 stats["loss"] = value.detach().double()
             self._engine.backward(value * self.ranks.world, scale_wrt_gas=False)
             parts.append(stats)
-        grad_norm = self._local_grad_norm()
         self._engine.step()
         self.steps_taken += 1
         merged = {key: float(value) for key, value in merge_stats(parts).items()}
         summary = self.ranks.sum(merged)
-        summary["grad_norm"] = float(self._engine.get_global_grad_norm() or grad_norm)
+        summary["grad_norm"] = float(self._engine.get_global_grad_norm() or self._grad_norm)
         summary["lr"] = lr
         return summary
 
@@ -146,12 +148,10 @@ class TrainEngine:
     def close(self) -> None:
         self._engine.destroy()
 
-    def _local_grad_norm(self) -> float:
-        """DeepSpeed reports no norm for fp32 without ZeRO; there gradients still lie on the parameters."""
-        if self._zero_stage > 0 or self.ranks.world > 1:
-            return 0.0
-        grads = [p.grad for p in self.policy.parameters() if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(grads))
+    def _clip(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Without ZeRO, DeepSpeed keeps the norm it clips by to itself; ranks are reduced when this runs."""
+        grads = [p for p in self.policy.parameters() if p.grad is not None]
+        self._grad_norm = float(torch.nn.utils.clip_grad_norm_(grads, self.optimizer_config.grad_clip))
 
 
 def _parameter_groups(policy: Policy, weight_decay: float) -> list[dict[str, Any]]:
@@ -174,7 +174,8 @@ def _deepspeed_config(trainer: TrainerConfig, optimizer: OptimizerConfig, world:
         "gradient_accumulation_steps": 1,
         "train_batch_size": world,
         "managed_gradient_accumulation": False,
-        "gradient_clipping": optimizer.grad_clip,
+        # Without ZeRO the engine clips, and knows the norm.
+        "gradient_clipping": optimizer.grad_clip if trainer.zero_stage > 0 else 0.0,
         "bf16": {"enabled": trainer.dtype == "bfloat16"},
         "zero_optimization": zero,
         "optimizer": {

@@ -1,0 +1,293 @@
+"""One training process of the engine tests, with the launcher's environment: `engine_worker.py CHECKPOINT OUT`.
+
+Everything that a world size can be asked is measured in one process, since starting one costs ten seconds.
+The main rank writes what it measured to OUT with torch.save; it is compared across world sizes.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from vlrl.config.objective import CispoConfig, GrpoConfig, ObjectiveConfig, OmdConfig
+from vlrl.config.policy import Part
+from vlrl.config.training import OptimizerConfig, TrainerConfig
+from vlrl.images import describe_file
+from vlrl.objectives.metrics import mean_stats
+from vlrl.policy.load import freeze, load_model
+from vlrl.policy.model import Policy
+from vlrl.policy.processor import PolicyProcessor
+from vlrl.training.engine import TrainEngine
+from vlrl.training.packing import TrainDocument, micro_batches, plan
+from vlrl.training.ranks import Ranks, start_ranks
+from vlrl.training.rl_batch import RlBatch, build_batch, rl_loss
+from vlrl.trajectory import FinishReason, Group, Prompt, Rollout, Segment, Verdict
+
+OBJECTIVES: dict[str, ObjectiveConfig] = {
+    "cispo token": CispoConfig(aggregation="token"),
+    "cispo sample": CispoConfig(aggregation="sample"),
+    "cispo prompt": CispoConfig(aggregation="prompt", mask_truncated=True),
+    "cispo constant": CispoConfig(aggregation="constant", constant_length=40),
+    "grpo sample": GrpoConfig(),
+    "grpo token": GrpoConfig(aggregation="token", normalisation="none"),
+    "omd": OmdConfig(),
+    "omd per token": OmdConfig(per_token=True, mask_truncated=True),
+}
+SPLITS = (1, 2, 4)
+
+
+class Bench:
+    """Engines on one checkpoint, and one fixed batch of rollouts for them."""
+
+    def __init__(self, checkpoint: Path, ranks: Ranks) -> None:
+        self.checkpoint, self.ranks = checkpoint, ranks
+        self.processor = PolicyProcessor.load(str(checkpoint))
+        self.groups = _groups(self.processor, checkpoint.parent)
+
+    def engine(
+        self,
+        stage: int,
+        dtype: Any = "float32",
+        *,
+        path: Path | None = None,
+        clip: float = 1e9,
+        frozen: Sequence[Part] = (),
+        **more: Any,
+    ) -> TrainEngine:
+        model = load_model(str(path or self.checkpoint), torch.float32)
+        freeze(model, list(frozen))
+        policy = Policy(model, banned_ids=self.processor.banned_ids)
+        trainer = TrainerConfig(dtype=dtype, zero_stage=stage, **more)
+        # A large epsilon keeps updates proportional to gradients, so that rounding is not blown up.
+        optimizer = OptimizerConfig(lr=0.01, eps=0.01, weight_decay=0.0, grad_clip=clip)
+        return TrainEngine(policy, trainer, optimizer, 10, self.ranks)
+
+    def batch(self, objective: ObjectiveConfig, groups: slice = slice(None)) -> RlBatch:
+        batch = build_batch(self.groups[groups], objective)
+        assert batch is not None
+        return batch
+
+    def pack(self, engine: TrainEngine, documents: list[TrainDocument], split: int) -> Any:
+        tokens = _capacity([len(d.ids) for d in documents], split)
+        ranks = self.ranks
+        return micro_batches(
+            documents,
+            engine.policy,
+            self.processor,
+            max_tokens=tokens,
+            rank=ranks.rank,
+            world=ranks.world,
+        )
+
+    def step(
+        self, engine: TrainEngine, objective: ObjectiveConfig, split: int = 2, groups: slice = slice(None)
+    ) -> dict[str, float]:
+        batch = self.batch(objective, groups)
+        reference = [(b - 0.05 * (i % 3)).tolist() for i, b in enumerate(batch.behaviour)]
+        loss = rl_loss(batch, objective, reference if isinstance(objective, OmdConfig) else None)
+        return engine.step(self.pack(engine, batch.documents, split), loss)
+
+
+def _capacity(lengths: list[int], count: int) -> int:
+    """The fewest tokens a micro-batch with which there are `count` of them."""
+    tokens = max(*lengths, -(-sum(lengths) // count))
+    while len(plan(lengths, tokens)) > count:
+        tokens += 1
+    assert len(plan(lengths, tokens)) == count
+    return tokens
+
+
+def _groups(processor: PolicyProcessor, folder: Path) -> list[Group]:
+    """Five prompts of 0 to 2 images, three to five rollouts each, from one token to sixty."""
+    random = torch.Generator().manual_seed(3)
+    images = [describe_file(path, "test image") for path in sorted(folder.glob("*.png"))]
+    allowed = [i for i in range(300) if i not in processor.banned_ids + processor.stop_ids]
+    groups = []
+    for index in range(5):
+        used = [images[i % len(images)] for i in range(index, index + index % 3)]
+        question = "<image>" * len(used) + f"What is {index}" * (1 + index)
+        messages = [{"role": "user", "content": question}]
+        prompt = Prompt(f"p{index}", messages, used, "math", "1")
+        rollouts = []
+        for sample in range(3 + index % 3):
+            length = int(torch.randint(1, 60, (), generator=random)) if sample else 1
+            picks = torch.randint(len(allowed), (length,), generator=random).tolist()
+            logprobs = (-5.9 + 0.5 * torch.randn(length, generator=random)).tolist()
+            reason: FinishReason = "length" if sample == 1 else "stop"
+            mask = [int(place % 7 != 5) for place in range(length)]
+            segment = Segment([allowed[p] for p in picks], logprobs, 0, mask, reason)
+            ids = processor.encode(messages, used).expanded_ids
+            rollout = Rollout(prompt.id, sample, ids, [segment], used)
+            error = (index, sample) == (2, 2)
+            rollout.verdict = Verdict(float(sample % 2), "grader_error" if error else "wrong")
+            rollouts.append(rollout)
+        groups.append(Group(prompt, rollouts))
+    return groups
+
+
+def weights_of(engine: TrainEngine) -> dict[str, torch.Tensor]:
+    return {name: weight.float().clone() for name, weight in engine.named_weights()}
+
+
+def optimizer_of(engine: TrainEngine) -> Any:
+    optimizer = engine._engine.optimizer
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    return optimizer
+
+
+def measure_gradients(bench: Bench) -> dict[str, Any]:
+    """Whole gradients before the optimizer sees them, for every objective and split; weights stay put."""
+    engine = bench.engine(0)
+    captured: dict[str, torch.Tensor] = {}
+
+    def capture(*_: Any) -> None:
+        for name, parameter in engine.policy.model.named_parameters():
+            assert parameter.grad is not None
+            captured[name] = parameter.grad.clone()
+            parameter.grad = None
+
+    optimizer_of(engine).register_step_pre_hook(capture)
+    out = {}
+    for name, objective in OBJECTIVES.items():
+        for split in SPLITS:
+            stats = mean_stats(bench.step(engine, objective, split))
+            out[f"{name}, {split}"] = (dict(captured), stats)
+    engine.close()
+    return out
+
+
+def measure_updates(bench: Bench) -> dict[str, Any]:
+    """Change of the weights after two steps in every ZeRO stage, with clipping."""
+    out = {}
+    for stage in (0, 1, 2, 3):
+        for split in SPLITS:
+            engine = bench.engine(stage, clip=0.01)
+            before = weights_of(engine)
+            norms = [bench.step(engine, OBJECTIVES["cispo prompt"], split)["grad_norm"] for _ in range(2)]
+            after = weights_of(engine)
+            out[f"stage {stage}, {split}"] = ({n: after[n] - before[n] for n in before}, norms)
+            engine.close()
+    return out
+
+
+def measure_logprobs(bench: Bench) -> dict[str, Any]:
+    """Log-probs of every document by stage and dtype, gathered from the ranks."""
+    out = {}
+    batch = bench.batch(OBJECTIVES["cispo token"])
+    for stage, dtype in ((0, "float32"), (3, "float32"), (1, "bfloat16"), (3, "bfloat16")):
+        engine = bench.engine(stage, dtype)
+        for split in (1, 4):
+            packed = bench.pack(engine, batch.documents, split)
+            out[f"{stage} {dtype} {split}"] = engine.logprobs(packed, len(batch.documents))
+        engine.close()
+    return out
+
+
+def measure_resets(bench: Bench, folder: Path) -> dict[str, Any]:
+    """A second step with and without a reset before it, and a fresh engine's first on the same weights."""
+    out = {}
+    objective = OBJECTIVES["cispo token"]
+    for stage in (0, 1, 2, 3):
+        ends = []
+        path = folder / f"reset-{stage}"
+        for reset in (False, True):
+            engine = bench.engine(stage)
+            bench.step(engine, objective, groups=slice(0, 2))
+            if reset:
+                engine.save_policy(path)
+                dist.barrier()
+                engine.reset_optimizer()
+            bench.step(engine, objective, groups=slice(2, 5))
+            ends.append(weights_of(engine))
+            engine.close()
+        fresh = bench.engine(stage, path=path)
+        bench.step(fresh, objective, groups=slice(2, 5))
+        out[f"stage {stage}"] = (*ends, weights_of(fresh))
+        fresh.close()
+    return out
+
+
+def measure_restores(bench: Bench, folder: Path) -> dict[str, Any]:
+    """A step after `save`, and the same step of another engine after `restore`."""
+    out = {}
+    objective = OBJECTIVES["grpo sample"]
+    for stage, dtype in ((0, "float32"), (1, "float32"), (2, "float32"), (3, "float32"), (1, "bfloat16")):
+        path = folder / f"restore-{stage}-{dtype}"
+        engine = bench.engine(stage, dtype)
+        bench.step(engine, objective, groups=slice(0, 2))
+        engine.save(path)
+        bench.step(engine, objective, groups=slice(2, 5))
+        straight = weights_of(engine)
+        engine.close()
+        resumed = bench.engine(stage, dtype)
+        resumed.restore(path)
+        assert resumed.steps_taken == 1
+        bench.step(resumed, objective, groups=slice(2, 5))
+        out[f"stage {stage} {dtype}"] = (straight, weights_of(resumed))
+        resumed.close()
+    return out
+
+
+def measure_options(bench: Bench) -> dict[str, Any]:
+    """Updates under bf16, with recomputed activations and with a frozen part."""
+    out = {}
+    options: dict[str, Any]
+    for name, stage, options in (
+        ("float32", 1, {}),
+        ("bfloat16", 1, {"dtype": "bfloat16"}),
+        ("bfloat16 zero 3", 3, {"dtype": "bfloat16"}),
+        ("checkpointing", 1, {"activation_checkpointing": True}),
+        ("checkpointing zero 3", 3, {"activation_checkpointing": True}),
+        ("frozen", 0, {"frozen": ["vision"]}),
+        ("frozen zero 3", 3, {"frozen": ["vision"]}),
+    ):
+        engine = bench.engine(stage, **options)
+        before = weights_of(engine)
+        buffers = {b.dtype for b in engine.policy.buffers() if b.is_floating_point()}
+        bench.step(engine, OBJECTIVES["cispo token"])
+        after = weights_of(engine)
+        out[name] = ({n: after[n] - before[n] for n in before}, buffers)
+        engine.close()
+    return out
+
+
+def measure_policy(bench: Bench, folder: Path) -> dict[str, Any]:
+    """The folder that `save_policy` writes under ZeRO-3, and the weights it was written from."""
+    engine = bench.engine(3)
+    bench.step(engine, OBJECTIVES["cispo token"])
+    engine.save_policy(folder / "policy")
+    weights = weights_of(engine)
+    engine.close()
+    return {"path": str(folder / "policy"), "weights": weights}
+
+
+def main(checkpoint: Path, out: Path) -> None:
+    ranks = start_ranks(threads=1)
+    bench = Bench(checkpoint, ranks)
+    folder = out.with_suffix(".files")
+    folder.mkdir(exist_ok=True)
+    result = {
+        "gradients": measure_gradients(bench),
+        "updates": measure_updates(bench),
+        "logprobs": measure_logprobs(bench),
+        "resets": measure_resets(bench, folder),
+        "restores": measure_restores(bench, folder),
+        "options": measure_options(bench),
+        "policy": measure_policy(bench, folder),
+    }
+    if ranks.is_main:
+        torch.save(result, out)
+    dist.barrier()
+    dist.destroy_process_group()
+    # Gloo's threads may abort an interpreter that shuts down in its own time.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
