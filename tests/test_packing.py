@@ -89,8 +89,8 @@ def test_documents_gather_and_scatter_every_token_once() -> None:
     generator = random.Random(2)
     for _ in range(200):
         lengths = [generator.choice([1, 2, 30, 31, 200]) for _ in range(generator.randint(1, 12))]
-        documents = Documents.from_lengths(lengths)
         row = torch.arange(sum(lengths))
+        documents = Documents.from_spans(list(row.split(lengths)))
         padded = torch.cat([row[index].flatten() for index in documents.buckets])
         assert torch.equal(padded[documents.scatter], row)
         starts = {sum(lengths[:d]): lengths[d] for d in range(len(lengths))}

@@ -25,29 +25,30 @@ class Documents:
     """Where documents lie in a packed row, as gather indices.
 
     `buckets` are int64 [documents, longest] indices into the row (padding points at the document's first
-    token and is never read back); `scatter` is int64 [T], each token's place in the buckets laid end to end.
+    token and is never read back); `scatter` is int64 [T], a place of each token in the buckets, end to end.
     """
 
     buckets: list[torch.Tensor]
     scatter: torch.Tensor
 
     @classmethod
-    def from_lengths(cls, lengths: list[int], device: torch.device | str = "cpu") -> "Documents":
-        """Documents of `lengths` tokens, one after the other."""
-        starts = [0]
-        for length in lengths:
-            starts.append(starts[-1] + length)
-        order = sorted(range(len(lengths)), key=lambda d: (lengths[d], d))
-        scatter = torch.empty(starts[-1], dtype=torch.int64)
+    def from_spans(cls, spans: list[torch.Tensor], device: torch.device | str = "cpu") -> "Documents":
+        """Documents by the places of their tokens in the row, int64 [length] each.
+
+        Together they cover the row. Documents may share tokens at their beginning: there causal attention
+        gives each of them the same output, so any one of them may be read back.
+        """
+        lengths = [len(span) for span in spans]
+        order = sorted(range(len(spans)), key=lambda d: (lengths[d], d))
+        scatter = torch.empty(1 + max(int(span.max()) for span in spans), dtype=torch.int64)
         buckets, base = [], 0
         for members in _bucketed(order, lengths):
             longest = lengths[members[-1]]
             index = torch.empty(len(members), longest, dtype=torch.int64)
             for row, d in enumerate(members):
-                span = torch.arange(starts[d], starts[d + 1])
-                index[row, : lengths[d]] = span
-                index[row, lengths[d] :] = starts[d]
-                scatter[span] = base + row * longest + torch.arange(lengths[d])
+                index[row, : lengths[d]] = spans[d]
+                index[row, lengths[d] :] = spans[d][0]
+                scatter[spans[d]] = base + row * longest + torch.arange(lengths[d])
             buckets.append(index.to(device))
             base += index.numel()
         return cls(buckets, scatter.to(device))

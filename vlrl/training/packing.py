@@ -1,7 +1,7 @@
 """Documents into packed micro-batches.
 
-Documents keep their order, so rollouts of one prompt lie together and share its image within a
-micro-batch. Pixels are made when a micro-batch is built and die with it.
+Documents keep their order, so rollouts of one prompt lie together and share it within a micro-batch: its
+tokens and images are computed once. Pixels are made when a micro-batch is built and die with it.
 """
 
 from bisect import bisect_left
@@ -18,11 +18,15 @@ from vlrl.policy.processor import PolicyProcessor
 
 @dataclass(slots=True, frozen=True)
 class TrainDocument:
-    """One document: expanded token ids, its images in order, and 1 for each token that is scored."""
+    """One document: expanded token ids, its images in order, and 1 for each token that is scored.
+
+    The first `prompt_tokens` hold every image and may be shared with a neighbour that begins alike.
+    """
 
     ids: list[int]
     images: list[ImageRef]
     loss_mask: list[int]
+    prompt_tokens: int = 0
 
     @property
     def scored(self) -> int:
@@ -101,34 +105,77 @@ def pack(
     processor: PolicyProcessor,
     device: torch.device | str = "cpu",
 ) -> MicroBatch:
-    """Lay the chosen documents end to end in one row."""
-    distinct: dict[str, int] = {}
-    images: list[dict[str, torch.Tensor]] = []
-    image_use: list[int] = []
-    rows, positions, predict_from, owner = [], [], [], []
-    start = 0
+    """Lay the chosen documents end to end in one row, a prompt that neighbours share only once."""
+    row = _Row(policy, processor)
+    predict_from, targets, owner = [], [], []
     for place, index in enumerate(members):
         document = documents[index]
-        for image in document.images:
-            if image.sha256 not in distinct:
-                distinct[image.sha256] = len(images)
-                images.append(processor.image_inputs(image))
-            image_use.append(distinct[image.sha256])
-        ids = torch.tensor(document.ids)
-        rows.append(ids)
-        positions.append(policy.positions(ids, [images[distinct[i.sha256]] for i in document.images]))
+        span = row.add(document)
         scored = torch.tensor(document.loss_mask[1:], dtype=torch.bool).nonzero().squeeze(1)
-        predict_from.append(scored + start)
+        predict_from.append(span[scored])
+        targets.append(torch.tensor(document.ids)[scored + 1])
         owner.append(torch.full_like(scored, place))
-        start += len(ids)
-    input_ids, places = torch.cat(rows), torch.cat(predict_from)
     inputs = PackedInputs(
-        input_ids=input_ids.to(device),
-        position_ids=torch.cat(positions, dim=-1).to(device),
-        documents=Documents.from_lengths([len(r) for r in rows], device),
-        images=[{name: value.to(device) for name, value in image.items()} for image in images],
-        image_use=image_use,
-        predict_from=places.to(device),
-        targets=input_ids[places + 1].to(device),
+        input_ids=torch.cat(row.ids).to(device),
+        position_ids=torch.cat(row.positions, dim=-1).to(device),
+        documents=Documents.from_spans(row.spans, device),
+        images=[{name: value.to(device) for name, value in image.items()} for image in row.images],
+        image_use=row.image_use,
+        predict_from=torch.cat(predict_from).to(device),
+        targets=torch.cat(targets).to(device),
     )
     return MicroBatch(inputs, torch.tensor(members), torch.cat(owner).to(device))
+
+
+class _Row:
+    """A packed row as documents are added to it.
+
+    A token depends on those before it alone, so documents that begin with the same prompt can read the same
+    tokens: values stay what they are, and gradients add up where they meet.
+    """
+
+    def __init__(self, policy: Policy, processor: PolicyProcessor) -> None:
+        self.ids: list[torch.Tensor] = []
+        self.positions: list[torch.Tensor] = []
+        self.spans: list[torch.Tensor] = []
+        self.images: list[dict[str, torch.Tensor]] = []
+        self.image_use: list[int] = []
+        self._policy, self._processor = policy, processor
+        self._distinct: dict[str, int] = {}
+        self._length = 0
+        self._last: TrainDocument | None = None
+        self._prompt_positions = torch.empty(0, dtype=torch.int64)
+
+    def add(self, document: TrainDocument) -> torch.Tensor:
+        """Append what the row does not hold yet; int64 [length], the place of each token of `document`."""
+        ids, shared = torch.tensor(document.ids), self._shared_tokens(document)
+        if shared:
+            # Only text follows a prompt, so its positions count on from the largest.
+            start = int(self._prompt_positions.max()) + 1
+            after = torch.arange(start, start + len(ids) - shared)
+            positions = after.expand(*self._prompt_positions.shape[:-1], -1)
+        else:
+            positions = self._policy.positions(ids, [self._image(image) for image in document.images])
+            self._prompt_positions = positions[..., : document.prompt_tokens]
+        own = torch.arange(self._length, self._length + len(ids) - shared)
+        self.ids.append(ids[shared:])
+        self.positions.append(positions)
+        self.spans.append(torch.cat([self.spans[-1][:shared], own]) if shared else own)
+        self._length += len(own)
+        self._last = document
+        return self.spans[-1]
+
+    def _shared_tokens(self, document: TrainDocument) -> int:
+        """Length of the prompt, where the last document has the same one."""
+        last, count = self._last, document.prompt_tokens
+        if last is None or last.prompt_tokens != count or last.images != document.images:
+            return 0
+        return count if last.ids[:count] == document.ids[:count] else 0
+
+    def _image(self, image: ImageRef) -> dict[str, torch.Tensor]:
+        """Inputs of an image that stands next in the row; equal ones are made once."""
+        if image.sha256 not in self._distinct:
+            self._distinct[image.sha256] = len(self.images)
+            self.images.append(self._processor.image_inputs(image))
+        self.image_use.append(self._distinct[image.sha256])
+        return self.images[self.image_use[-1]]

@@ -78,6 +78,7 @@ def _document(rollout: Rollout, *, masked: bool) -> TrainDocument:
         ids=rollout.prompt_ids + response,
         images=rollout.images,
         loss_mask=[0] * len(rollout.prompt_ids) + mask,
+        prompt_tokens=len(rollout.prompt_ids),
     )
 
 
