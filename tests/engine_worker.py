@@ -1,4 +1,4 @@
-"""One training process of the engine tests, with the launcher's environment: `engine_worker.py CHECKPOINT OUT`.
+"""A training process of the engine tests, in a launcher's environment: `engine_worker.py CHECKPOINT OUT`.
 
 Everything that a world size can be asked is measured in one process, since starting one costs ten seconds.
 The main rank writes what it measured to OUT with torch.save; it is compared across world sizes.
