@@ -49,7 +49,8 @@ class Encoded:
 class PolicyProcessor:
     """A checkpoint's tokenizer, chat template and image processor behind one small face.
 
-    `banned_ids` are the media ids, which must never be sampled; `stop_ids` end a response.
+    `banned_ids` are the media ids, which must never be sampled; `stop_ids` end a response;
+    `context_length` is the number of positions that the checkpoint was made for.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class PolicyProcessor:
             .endswith("<think>")
         )
         self.banned_ids = self._media_ids(model_config)
+        self.context_length: int = model_config.get_text_config().max_position_embeddings
         self._expansions: dict[tuple[int, int], str] = {}
 
     @classmethod
