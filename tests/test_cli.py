@@ -132,6 +132,23 @@ def test_text_that_is_not_utf8(work: Workplace) -> None:
     assert f"{work.data} line 1: not UTF-8" in work.refused()
 
 
+def test_parquet_that_is_none(work: Workplace) -> None:
+    path = work.folder / "rows.parquet"
+    path.write_bytes(b"not parquet")
+    assert f"{path}: not a parquet file" in work.refused(f"data.train=[{{path: {path}}}]")
+
+
+def test_rows_past_the_cap_are_not_read(work: Workplace) -> None:
+    del work.rows[2]["answer"]
+    work.write_rows()
+    assert f"{work.data} row 3: needs an answer" in work.refused()
+    # With the cap, something that is only looked at later is the first mistake.
+    line = work.refused(
+        f"data.train=[{{path: {work.data}, rows: 2}}]", "policy.freeze=[vision, projector, language]"
+    )
+    assert "nothing is left to train" in line
+
+
 def test_row_without_answer(work: Workplace) -> None:
     del work.rows[1]["answer"]
     work.write_rows()

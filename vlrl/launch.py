@@ -47,7 +47,7 @@ def launch(
         train(config, run, policy_path, data)
     except BaseException as error:
         if fresh and not run.stages():
-            shutil.rmtree(run.root)
+            run.discard()
         elif main:
             run.fail(f"{type(error).__name__}: {error}")
         raise

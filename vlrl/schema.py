@@ -265,11 +265,12 @@ def _raw_rows(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: no such file; correct the data path")
     if path.suffix == ".parquet":
         import pyarrow.parquet as parquet
+        from pyarrow import ArrowInvalid
 
         try:
             for batch in parquet.ParquetFile(path).iter_batches(batch_size=256):
                 yield from batch.to_pylist()
-        except OSError as error:
+        except (OSError, ArrowInvalid) as error:
             raise UserError(f"{path}: not a parquet file ({error})") from None
         return
     if path.suffix != ".jsonl":

@@ -11,6 +11,7 @@ killed run is told from a running one.
 
 import fcntl
 import re
+import shutil
 import struct
 import time
 from collections.abc import Sequence
@@ -211,9 +212,17 @@ class RunDirectory:
         """Mark the run failed and let go of it; it can be resumed."""
         self._release("failed", reason)
 
+    def discard(self) -> None:
+        """Remove the run's folder and let go of it, as if it had never begun."""
+        shutil.rmtree(self.root)
+        self._unlock()
+
     def _release(self, state: State, reason: str | None = None) -> None:
-        assert self._lock is not None, "only the owner of a run ends it"
         write_json(self.status_path, {"state": state, "reason": reason, "time": _now()})
+        self._unlock()
+
+    def _unlock(self) -> None:
+        assert self._lock is not None, "only the owner of a run ends it"
         self._lock.close()
         self._lock = None
         _owned.discard(self.root.resolve())

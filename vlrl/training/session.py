@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,10 @@ class Session:
         stage.note(f"{stage.directory.name} {_describe(result)}")
 
     def _rows(self, part: str, kind: Kind) -> list[Any]:
-        return [row for path in self._data[part] for row in read_rows(path, kind, self._store)]
+        sources = zip(self._data[part], getattr(self.config.data, part), strict=True)
+        return [
+            row for path, source in sources for row in islice(read_rows(path, kind, self._store), source.rows)
+        ]
 
     def _encode(self, prompts: list[Prompt]) -> list[EncodedPrompt]:
         self.grader.check(prompts)
