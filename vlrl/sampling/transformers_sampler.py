@@ -5,6 +5,7 @@ samples they have; the draw of a token depends on its request's seed and its pla
 so the same requests in the same order give the same bits.
 """
 
+import random
 import threading
 import time
 from collections.abc import Iterable
@@ -16,7 +17,7 @@ from vlrl.config.sampling import SamplingConfig
 from vlrl.errors import WaitTimeout
 from vlrl.policy.logprobs import BAN_BIAS
 from vlrl.policy.model import Policy
-from vlrl.policy.processor import PolicyProcessor
+from vlrl.policy.processor import PolicyProcessor, join_media
 from vlrl.sampling.base import SampleRequest
 from vlrl.trajectory import FinishReason, Segment
 
@@ -113,14 +114,16 @@ class TransformersSampler:
         longest = max(len(p.expanded_ids) for p in prompts)
         ids = torch.full((len(prompts), longest), self._processor.tokenizer.pad_token_id or 0)
         mask = torch.zeros(len(prompts), longest, dtype=torch.int64)
+        distinct = {image.sha256: image for prompt in prompts for image in prompt.images}
+        pixels = {key: self._processor.image_inputs(image) for key, image in distinct.items()}
         positions = torch.zeros(3 if self._policy.uses_mrope else 1, len(prompts), longest, dtype=torch.int64)
         for row, prompt in enumerate(prompts):
             own = torch.tensor(prompt.expanded_ids)
-            images = [self._processor.image_inputs(image) for image in prompt.images]
+            images = [pixels[image.sha256] for image in prompt.images]
             ids[row, -len(own) :] = own
             mask[row, -len(own) :] = 1
             positions[:, row, -len(own) :] = self._policy.positions(own, images)
-        media = self._processor.media_inputs([image for p in prompts for image in p.images])
+        media = join_media([pixels[image.sha256] for p in prompts for image in p.images])
         output = self._model.model(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
@@ -178,7 +181,7 @@ class _Response:
 
     def __init__(self, request: SampleRequest) -> None:
         self.request = request
-        self.generator = torch.Generator().manual_seed(request.seed)
+        self.generator = random.Random(request.seed)
         self.tokens: list[tuple[int, float, int]] = []
         self.reason: FinishReason | None = None
 
@@ -204,19 +207,23 @@ class _Batch:
         self.state = state
 
     def draw(self, logits: torch.Tensor, stop_ids: list[int], version: int) -> None:
-        """Draw each row's next token from its own generator and drop the rows that end.
+        """Draw each row's next token by its own random number and drop the rows that end.
 
-        logits: float32 [rows, V]; the draw is the argmax of log-prob plus Gumbel noise.
+        logits: float32 [rows, V].
         """
-        for row, response in enumerate(self.rows):
-            request = response.request
-            logprobs = _distribution(logits[row], request.temperature, request.top_p)
-            noise = torch.empty_like(logprobs).exponential_(generator=response.generator)
-            token = int((logprobs - noise.log()).argmax())
-            response.tokens.append((token, float(logprobs[token]), version))
+        temperature = torch.tensor([r.request.temperature for r in self.rows])
+        top_p = torch.tensor([r.request.top_p for r in self.rows])
+        logprobs = _distribution(logits, temperature, top_p)
+        cumulative = logprobs.double().exp().cumsum(-1)
+        numbers = torch.tensor([r.generator.random() for r in self.rows], dtype=torch.float64)[:, None]
+        # The first token past the number: never one of probability zero, since the number is below 1.
+        tokens = torch.searchsorted(cumulative, numbers * cumulative[:, -1:], right=True)
+        chosen = logprobs.gather(1, tokens).squeeze(1).tolist()
+        for response, token, logprob in zip(self.rows, tokens.squeeze(1).tolist(), chosen, strict=True):
+            response.tokens.append((token, logprob, version))
             if token in stop_ids:
                 response.reason = "stop"
-            elif len(response.tokens) == request.max_tokens:
+            elif len(response.tokens) == response.request.max_tokens:
                 response.reason = "length"
         running = [row for row, response in enumerate(self.rows) if response.reason is None]
         if len(running) < len(self.rows):
@@ -228,12 +235,12 @@ class _Batch:
         return torch.tensor([response.tokens[-1][0] for response in self.rows])
 
 
-def _distribution(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
-    """Log-probs [V] at the temperature, renormalised over the smallest set that holds `top_p`."""
-    logprobs = (logits / temperature).log_softmax(-1)
-    if top_p == 1.0:
+def _distribution(logits: torch.Tensor, temperature: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """Log-probs [rows, V] at each row's temperature, renormalised over the fewest that hold `top_p`."""
+    logprobs = (logits / temperature[:, None]).log_softmax(-1)
+    if bool((top_p == 1.0).all()):
         return logprobs
-    ascending, order = logprobs.sort()
-    outside = ascending.exp().cumsum(0) <= 1 - top_p
-    outside[-1] = False
-    return logprobs.masked_fill(outside[order.argsort()], float("-inf")).log_softmax(-1)
+    ascending, order = logprobs.sort(-1)
+    outside = ascending.exp().cumsum(-1) <= 1 - top_p[:, None]
+    outside[:, -1] = False
+    return logprobs.masked_fill(outside.gather(1, order.argsort(-1)), float("-inf")).log_softmax(-1)
