@@ -51,7 +51,10 @@ def learner_metrics(updates: list[dict[str, float]]) -> dict[str, float]:
             merged[name] = max(old, value) if name.endswith("_max") else old + value
     count = len(updates)
     averaged = {name: merged.pop(name) / count for name in ("loss", "grad_norm", "lr")}
-    return averaged | mean_stats(merged) | {"updates": float(count)}
+    # Only the first update starts from the weights that sampled: what later ones differ by is learning.
+    first = mean_stats(updates[0])
+    mismatch = {name: value for name, value in first.items() if name.startswith("mismatch_")}
+    return averaged | mean_stats(merged) | mismatch | {"updates": float(count)}
 
 
 def alarms(metrics: dict[str, float]) -> list[str]:
