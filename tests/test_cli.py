@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from vlrl.cli import main
@@ -288,6 +291,23 @@ def test_data_make_writes_rows_that_train(tmp_path: Path, capsys: pytest.Capture
     assert main(["data", "make", "shapez", str(tmp_path / "none.jsonl")]) == 2
     assert not (tmp_path / "none.jsonl").exists()
     assert main(["data", "make", "shapes", str(out), "--rows", "0"]) == 2
+
+
+def test_readme_shows_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    readme = (ROOT / "README.md").read_text()
+    example = (ROOT / "configs/examples/own_data.yaml").read_text()
+    shown = readme.split("```yaml\n")[1].split("```")[0]
+    assert yaml.safe_load(shown) == yaml.safe_load(example)
+    rows = (ROOT / "configs/examples/own_data/rows.jsonl").read_text().splitlines()
+    shown_rows = [line for line in readme.splitlines() if line.startswith('{"image"')]
+    assert len(shown_rows) == 3 and set(shown_rows) < set(rows) and len(rows) == 20
+    for target in re.findall(r"\]\(([^)]+)\)", readme):
+        assert (ROOT / target).exists(), target
+    for line in readme.splitlines():
+        if line.startswith("vlrl train "):
+            command = shlex.split(line, comments=True)[1:]
+            assert main([*command, *([] if "--dry-run" in command else ["--dry-run"])]) == 0
 
 
 def test_own_rows_train_end_to_end(tmp_path: Path) -> None:
