@@ -18,6 +18,7 @@ from data_recipes.warmup import Thoughts, digit_steps
 _KINDS = (("rows",), ("rows", "bars", "share"), ("bars", "line", "share"), ("bars", "line", "share"))
 _TASKS = ("read", "sum", "difference", "range")
 _SHARE_MIN = 8
+_SCANNED = 4  # charts of more values are not transcribed whole
 _STEP = 2  # in an unprinted value: 3.8 pixels
 
 
@@ -71,13 +72,17 @@ class Charts(Recipe):
         return str(max(spec["values"]) - min(spec["values"]))
 
     def facts(self, spec: Spec) -> list[str]:
+        return [_scan(spec), *self._facts(spec)] if len(spec["names"]) <= _SCANNED else self._facts(spec)
+
+    def _facts(self, spec: Spec) -> list[str]:
         facts = [f"{name} is {_value(spec, name)}" for name in self._used(spec)]
         if spec["task"] == "range":
             return [f"largest {facts[0]}", f"smallest {facts[1]}"]
         return facts
 
     def thoughts(self, spec: Spec, rng: random.Random) -> Thoughts:
-        facts, used = self.facts(spec), self._used(spec)
+        facts, used = self._facts(spec), self._used(spec)
+        scan = [_scan(spec)] if len(spec["names"]) <= _SCANNED else []
         look = rng.choice(("I read", "I see", "it says"))
         values = [_value(spec, name) for name in used]
         if spec["task"] == "read":
@@ -89,6 +94,7 @@ class Charts(Recipe):
                 again=facts[0],
                 check=f"{10 * tens}+{ones}={values[0]}",
                 other_way=f"10*{tens}+{ones}={values[0]}",
+                scan=scan,
             )
         sign = "+" if spec["task"] == "sum" else "-"
         work = digit_steps(values[0], sign, values[1])
@@ -102,7 +108,7 @@ class Charts(Recipe):
         else:
             plan = rng.choice((f"read both, then {then}", f"read both and {then}"))
             reading = f"{look} {facts[0]} and {facts[1]}"
-        return Thoughts(plan, reading, work, rng.choice(facts), back, other_way)
+        return Thoughts(plan, reading, work, rng.choice(facts), back, other_way, scan)
 
     def render(self, spec: Spec) -> Any:
         return drawing.draw_chart(spec)
@@ -112,6 +118,11 @@ class Charts(Recipe):
         if spec["task"] != "range":
             return list(spec["of"])
         return sorted(spec["names"], key=lambda name: -_value(spec, name))[:: len(spec["names"]) - 1]
+
+
+def _scan(spec: Spec) -> str:
+    """All values in the order in which they stand: `A 43, B 86, C 80`."""
+    return ", ".join(f"{name} {value}" for name, value in zip(spec["names"], spec["values"], strict=True))
 
 
 def _values(rng: random.Random, level: int, kind: str, series: int) -> list[int] | None:

@@ -4,8 +4,11 @@ Answers are spread on purpose: a place is row and column as one two-digit number
 counts the same way, a neighbour is a colour and a shape. Each is drawn uniformly over its range, so
 that who sees no image has little to guess with.
 
-Level 0: a 4x4 grid, one shape in each 16-pixel cell used, 64x64. Then larger cells, more shapes, jitter,
-6x6 cells, tilt and noise.
+Level 0: a 3x3 grid, one shape in each 16-pixel cell used, 48x48. Then larger cells and grids, more shapes,
+jitter, tilt and noise.
+
+A trace names every shape in reading order with its place, `red circle 12`, and then looks things up in
+what it has said.
 """
 
 import random
@@ -16,11 +19,11 @@ from data_recipes.base import Choices, Recipe, Spec
 from data_recipes.warmup import Thoughts
 
 SHAPES = ("circle", "square", "triangle", "diamond")
-_SIDE = (4, 4, 5, 6)
+_SIDE = (3, 4, 5, 6)
 _CELL = (16, 23, 25, 35)
-_SIZES = (64, 96, 128, 224)
-_EXTRA = (3, 4, 6, 9)
-_COUNT_MAX = (4, 5, 7, 9)
+_SIZES = (48, 96, 128, 224)
+_EXTRA = (1, 4, 6, 9)
+_COUNT_MAX = (3, 5, 7, 9)
 _STEPS = {"right of": (0, 1), "left of": (0, -1), "below": (1, 0), "above": (-1, 0)}
 _TASKS = ("place", "count", "neighbour", "distance")
 
@@ -61,7 +64,7 @@ class Shapes(Recipe):
     def solve(self, spec: Spec) -> str:
         of = spec["of"]
         if spec["task"] == "count":
-            first, second = (sum(_by_row(spec, kind)) for kind in of)
+            first, second = (len(_places(spec, kind)) for kind in of)
             return str(10 * first + second)
         row, column = _find(spec, of[0])
         if spec["task"] == "place":
@@ -76,27 +79,33 @@ class Shapes(Recipe):
         return "exact" if spec["task"] == "neighbour" else "math"
 
     def facts(self, spec: Spec) -> list[str]:
+        return [". ".join(_scan(spec)), *self._facts(spec)]
+
+    def _facts(self, spec: Spec) -> list[str]:
         of = spec["of"]
         if spec["task"] == "count":
             return [_count_fact(spec, kind) for kind in of]
         facts = [_place_fact(spec, kind) for kind in of]
         if spec["task"] == "neighbour":
-            facts.append(f"{spec['direction']} it is {self.solve(spec)}")
+            down, right = _STEPS[spec["direction"]]
+            row, column = _find(spec, of[0])
+            facts.append(f"{spec['direction']} it {row + down}{column + right} is {self.solve(spec)}")
         return facts
 
     def thoughts(self, spec: Spec, rng: random.Random) -> Thoughts:
-        facts, of = self.facts(spec), spec["of"]
+        facts, of = self._facts(spec), spec["of"]
         look = rng.choice(("I see", "here", "I find"))
         if spec["task"] == "count":
-            first, second = (sum(_by_row(spec, kind)) for kind in of)
-            backwards = "+".join(str(n) for n in reversed(_by_row(spec, of[1])))
+            first, second = (len(_places(spec, kind)) for kind in of)
+            ones = "+".join(["1"] * second) if second > 1 else f"{second}+0"
             return Thoughts(
                 plan=rng.choice(("count row by row", f"count each {of[0]}, then each {of[1]}")),
                 reading=f"{look} {facts[0]}",
                 work=[facts[1]],
                 again=facts[0],
                 check=f"10*{first}+{second}={10 * first + second}",
-                other_way=f"from below {backwards}={second}",
+                other_way=f"{ones}={second}",
+                scan=_scan(spec),
             )
         row, column = _find(spec, of[0])
         end = spec["side"] + 1
@@ -115,6 +124,7 @@ class Shapes(Recipe):
                 again=facts[0],
                 check=f"{rows[0]}+{apart[0]}={rows[1]}, {columns[0]}+{apart[1]}={columns[1]}",
                 other_way=f"10*{apart[0]}+{apart[1]}={10 * apart[0] + apart[1]}",
+                scan=_scan(spec),
             )
         place = 10 * row + column
         return Thoughts(
@@ -124,6 +134,7 @@ class Shapes(Recipe):
             again=facts[0],
             check=f"10*{row}+{column}={place}",
             other_way=f"from the end row {end}-{end - row}={row}, column {end}-{end - column}={column}",
+            scan=_scan(spec),
         )
 
     def render(self, spec: Spec) -> Any:
@@ -254,25 +265,31 @@ def _matches(kind: str, wanted: str) -> bool:
     return kind == wanted or kind.split()[1] == wanted
 
 
+def _scan(spec: Spec) -> list[str]:
+    """Each row of the grid: every shape with its place, a dash for each empty cell."""
+    cells = {(item[0], item[1]): f"{_kind(item)} {item[0]}{item[1]}" for item in spec["items"]}
+    sides = range(1, spec["side"] + 1)
+    return [" ".join(cells.get((row, column), "-") for column in sides) for row in sides]
+
+
 def _find(spec: Spec, kind: str) -> tuple[int, int]:
     places = [(item[0], item[1]) for item in spec["items"] if _kind(item) == kind]
     assert len(places) == 1, f"{kind} stands in {len(places)} places"
     return places[0]
 
 
-def _by_row(spec: Spec, kind: str) -> list[int]:
-    rows = range(1, spec["side"] + 1)
-    return [sum(item[0] == row and _matches(_kind(item), kind) for item in spec["items"]) for row in rows]
+def _places(spec: Spec, kind: str) -> list[str]:
+    return [f"{item[0]}{item[1]}" for item in spec["items"] if _matches(_kind(item), kind)]
 
 
 def _count_fact(spec: Spec, kind: str) -> str:
-    counts = _by_row(spec, kind)
-    return f"{kind}s {'+'.join(map(str, counts))}={sum(counts)}"
+    places = _places(spec, kind)
+    return f"{kind}s {', '.join(places) or 'none'}: {len(places)}"
 
 
 def _place_fact(spec: Spec, kind: str) -> str:
     row, column = _find(spec, kind)
-    return f"{kind} in row {row}, column {column}"
+    return f"{kind} {row}{column}"
 
 
 def _draw_shape(pen: Any, shape: str, x: int, y: int, radius: int, colour: glyphs.Colour) -> None:

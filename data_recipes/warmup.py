@@ -13,7 +13,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 BEHAVIOURS = ("planning", "evaluation", "reflection", "exploration")
 _MARKERS = {
@@ -30,8 +30,10 @@ _OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 @dataclass(slots=True)
 class Thoughts:
-    """A trace's sentences, without their full stops. `reading` and `work` always appear; of the four
-    behaviours one or two are drawn. `again` is what a second look repeats."""
+    """A trace's sentences, without their full stops. `scan`, `reading` and `work` always appear; of the four
+    behaviours one or two are drawn. `scan` transcribes the drawing in a fixed order before anything is
+    looked up in it: a policy trained from scratch learns to read in place long before it learns to search
+    an image for what the question names. `again` is what a second look repeats."""
 
     plan: str
     reading: str
@@ -39,6 +41,7 @@ class Thoughts:
     again: str
     check: str
     other_way: str
+    scan: list[str] = field(default_factory=list)
 
 
 def compose(thoughts: Thoughts, answer: str, rng: random.Random) -> str:
@@ -47,7 +50,7 @@ def compose(thoughts: Thoughts, answer: str, rng: random.Random) -> str:
     sentences = []
     if "planning" in shown:
         sentences.append(rng.choice((f"plan: {thoughts.plan}", f"first {thoughts.plan}")))
-    sentences.append(thoughts.reading)
+    sentences += [*thoughts.scan, thoughts.reading]
     if "reflection" in shown:
         sentences.append(rng.choice(("wait, again ", "hmm, again ")) + thoughts.again)
     sentences.extend(thoughts.work)

@@ -33,7 +33,7 @@ VISION = [case for case in CASES if case[0] != "text_arithmetic"]
 PINNED = {
     "charts": ("9db4fc1b8d15555e", "bd9210e84fdab9ce"),
     "rendered_arithmetic": ("991e852da08a7fd4", "fd4cabdc8db5eb1c"),
-    "shapes": ("8c711bd0053615fb", "3d28e9a9dc6a3383"),
+    "shapes": ("dcf38d41934d347d", "142d3751f17a841c"),
     "text_arithmetic": ("991e852da08a7fd4", "e3b0c44298fc1c14"),
 }
 NAMES = r"\b([A-H]|red|green|blue|yellow|purple|orange|circle|square|triangle|diamond)s?\b"
@@ -137,7 +137,7 @@ def test_without_the_image_there_is_little_to_guess(name: str, level: int) -> No
         right = sum(best.get(group(question)) == answer for question, answer in rows[half:])
         assert right / (len(rows) - half) < 0.12
     majority = Counter(answer for _, answer in rows).most_common(1)[0][1]
-    assert majority / len(rows) < 0.06
+    assert majority / len(rows) < 0.07
 
 
 def test_level_0_arithmetic_holds_one_glyph_a_cell() -> None:
@@ -158,9 +158,9 @@ def test_level_0_shapes_stand_in_their_cells() -> None:
     names = {colour: name for name, colour in glyphs.COLOURS.items()}
     for example in examples("shapes", 200, 0, "train", seed=0):
         image, items = example.image, []
-        assert image.size == (64, 64)
-        for row in range(4):
-            for column in range(4):
+        assert image.size == (48, 48)
+        for row in range(3):
+            for column in range(3):
                 x, y = 16 * column + 8, 16 * row + 8
                 colour = names.get(image.getpixel((x, y)))
                 if colour is not None:

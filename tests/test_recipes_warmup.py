@@ -20,7 +20,8 @@ def test_every_trace_is_true_and_every_behaviour_is_shown(name: str, level: int)
         traces.append(trace)
     report = warmup.balance(traces)
     assert all(0.2 < report[behaviour] < 0.4 for behaviour in warmup.BEHAVIOURS)
-    assert report["mean_tokens"] < (50 if level == 0 else 70)
+    # Level 0 is what a small model is warmed up on from scratch; larger grids take longer to transcribe.
+    assert report["mean_tokens"] < (60 if level == 0 else 125)
 
 
 @pytest.mark.parametrize(("name", "level"), CASES)
