@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from rl_step_task import PROMPTS, RESPONSE_TOKENS, ROLLOUTS, Step, Task, make_task
 
-ENGINES = ("trl", "vlrl-transformers", "vlrl-vllm")
+# TRL accumulates micro-batches of so many sequences: which size is faster depends on the threads.
+ENGINES = ("trl-16", "trl-64", "vlrl-transformers", "vlrl-vllm")
 PHASES = ("generate", "reward", "train", "publish", "record")
 START_S, STEP_S = 600.0, 300.0
 
@@ -113,10 +114,11 @@ def _measure(task: Task, arguments: argparse.Namespace) -> list[Worker]:
 
 def _start(name: str, task: Task, arguments: argparse.Namespace) -> Worker:
     log = task.folder / f"{name}.log"
-    if name == "trl":
-        return Worker(name, rl_step_trl.work, (task, {"micro_batch": arguments.trl_micro_batch}), log)
+    side, _, variant = name.partition("-")
+    if side == "trl":
+        return Worker(name, rl_step_trl.work, (task, name, int(variant)), log)
     options = {"tokens": arguments.vlrl_tokens, "compile": arguments.vllm_compile}
-    return Worker(name, rl_step_vlrl.work, (task, name.removeprefix("vlrl-"), options), log)
+    return Worker(name, rl_step_vlrl.work, (task, name, variant, options), log)
 
 
 def _check(measured: dict[str, list[Step]]) -> None:
@@ -132,21 +134,21 @@ def _print(measured: dict[str, list[Step]], threads: int, arguments: argparse.Na
         title=f"seconds per RL step, {threads} thread{'s' * (threads > 1)}, median of {arguments.steps} "
         f"(OMP_WAIT_POLICY={arguments.wait_policy})",
         caption=f"{PROMPTS} prompts x {ROLLOUTS} rollouts, {tokens['prompt']} prompt and "
-        f"{tokens['response']} response tokens on every side",
+        f"{tokens['response']} response tokens on every side; ratios are to the faster TRL",
     )
     for column in ("engine", *PHASES, "step", "fastest", "CPU", "times faster", "by CPU"):
         table.add_column(column, justify="left" if column == "engine" else "right")
-    base = measured.get("trl")
+    medians = {n: (_median(s.total for s in d), _median(s.cpu for s in d)) for n, d in measured.items()}
+    trl = [both for name, both in medians.items() if name.startswith("trl")]
     for name, done in measured.items():
-        step, cpu = _median(s.total for s in done), _median(s.cpu for s in done)
+        step, cpu = medians[name]
         row = [
             _median(s.seconds[phase] for s in done) if phase in done[0].seconds else None for phase in PHASES
         ]
         cells = ["" if value is None else f"{value:.3f}" for value in row]
         cells += [f"{step:.3f}", f"{min(s.total for s in done):.3f}", f"{cpu:.2f}"]
-        if base is not None and name != "trl":
-            faster = (_median(s.total for s in base) / step, _median(s.cpu for s in base) / cpu)
-            cells += [f"{ratio:.2f}" for ratio in faster]
+        if trl and not name.startswith("trl"):
+            cells += [f"{min(t for t, _ in trl) / step:.2f}", f"{min(c for _, c in trl) / cpu:.2f}"]
         table.add_row(name, *cells)
     Console(width=130).print(table)
 
@@ -174,8 +176,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=3, help="steps before them that do not count")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1], help="cores and threads a side has")
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
-    parser.add_argument("--trl-micro-batch", type=int, default=16, help="sequences; 64 are accumulated")
-    parser.add_argument("--vlrl-tokens", type=int, default=2048, help="packed tokens of a micro-batch")
+    parser.add_argument("--vlrl-tokens", type=int, default=8192, help="packed tokens of a micro-batch")
     parser.add_argument("--vllm-compile", action="store_true", help="let vLLM compile: starts minutes later")
     parser.add_argument("--wait-policy", choices=("passive", "active"), default="passive")
     parser.add_argument("--out", type=Path, help="write every step's numbers here as JSON")

@@ -21,16 +21,16 @@ from rl_step_task import (
 )
 
 
-def work(task: Task, options: dict[str, Any], connection: Connection) -> None:
+def work(task: Task, name: str, micro_batch: int, connection: Connection) -> None:
     """Take a step whenever the parent asks for one, and report it."""
-    enter_worker(task, task.folder / "trl.log")
+    enter_worker(task, task.folder / f"{name}.log")
     from vlrl.compat import install_torchvision_guard
 
     install_torchvision_guard()
     import torch
 
     torch.set_num_threads(task.threads)
-    trainer = _trainer(task, options, _Turns(connection))
+    trainer = _trainer(task, micro_batch, _Turns(connection))
     with contextlib.suppress(StopWorker):
         trainer.train()
 
@@ -60,7 +60,7 @@ class _Turns:
         self._connection.send(Step(seconds, cpu_seconds() - self._cpu, self.tokens))
 
 
-def _trainer(task: Task, options: dict[str, Any], turns: _Turns) -> Any:
+def _trainer(task: Task, micro_batch: int, turns: _Turns) -> Any:
     from datasets import Dataset, Image
     from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
@@ -106,12 +106,12 @@ def _trainer(task: Task, options: dict[str, Any], turns: _Turns) -> Any:
         model,
         reward_function,
         args=GRPOConfig(
-            output_dir=str(task.folder / "trl"),
+            output_dir=str(task.folder / f"trl-{micro_batch}"),
             use_cpu=True,
             bf16=False,
             gradient_checkpointing=False,
-            per_device_train_batch_size=options["micro_batch"],
-            gradient_accumulation_steps=PROMPTS * ROLLOUTS // options["micro_batch"],
+            per_device_train_batch_size=micro_batch,
+            gradient_accumulation_steps=PROMPTS * ROLLOUTS // micro_batch,
             num_generations=ROLLOUTS,
             max_completion_length=RESPONSE_TOKENS,
             # Every response must have its full length.

@@ -22,9 +22,8 @@ from rl_step_task import (
 Engine = Literal["transformers", "vllm"]
 
 
-def work(task: Task, engine: Engine, options: dict[str, Any], connection: Connection) -> None:
+def work(task: Task, name: str, engine: Engine, options: dict[str, Any], connection: Connection) -> None:
     """Take a step whenever the parent asks for one, and report it."""
-    name = f"vlrl-{engine}"
     enter_worker(task, task.folder / f"{name}.log")
     from vlrl.config import build_config
     from vlrl.runs.directory import RunDirectory

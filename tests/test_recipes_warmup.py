@@ -21,7 +21,7 @@ def test_every_trace_is_true_and_every_behaviour_is_shown(name: str, level: int)
     report = warmup.balance(traces)
     assert all(0.2 < report[behaviour] < 0.4 for behaviour in warmup.BEHAVIOURS)
     # Level 0 is what a small model is warmed up on from scratch; larger grids take longer to transcribe.
-    assert report["mean_tokens"] < (60 if level == 0 else 125)
+    assert report["mean_tokens"] < (70 if level == 0 else 125)
 
 
 @pytest.mark.parametrize(("name", "level"), CASES)

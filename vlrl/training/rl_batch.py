@@ -83,7 +83,7 @@ def _document(rollout: Rollout, *, masked: bool) -> TrainDocument:
 
 
 def _behaviour(rollout: Rollout, document: TrainDocument) -> torch.Tensor:
-    mask = document.loss_mask[-len(rollout.logprobs) :]
+    mask = document.loss_mask[len(rollout.prompt_ids) :]
     return torch.tensor([p for p, m in zip(rollout.logprobs, mask, strict=True) if m])
 
 
