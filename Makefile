@@ -28,11 +28,6 @@ PIP := $(VENV)/bin/pip --disable-pip-version-check
 RUN := runs/quickstart
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-# DeepSpeed compiles small operators once for each of these folders.
-export TORCH_EXTENSIONS_DIR ?= $(HOME)/.cache/vlrl/torch_extensions
-# Idle OpenMP threads that spin slow the other processes down many times over.
-export OMP_WAIT_POLICY ?= passive
-export TOKENIZERS_PARALLELISM ?= false
 
 .PHONY: help install quickstart test test-all lint bench clean
 

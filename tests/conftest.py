@@ -7,6 +7,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from vlrl.images import ImageRef, describe_file
+from vlrl.launch import set_environment
+
+# Before torch is imported: the variables of a real run, its folder of compiled operators among them.
+set_environment(threads=1)
 
 CORPUS = [
     f"How many squares are there? {i} and {i * 7 % 100}, so the answer is \\boxed{{{i + i * 7 % 100}}}."

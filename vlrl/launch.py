@@ -4,8 +4,10 @@ Whatever can be wrong with the user's files is found here, before a step is take
 that this call made is removed again when it is.
 """
 
+import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,11 @@ def set_environment(threads: int) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "vlrl" / "torch_extensions"))
+    # DeepSpeed's operators are compiled once for each environment: their build files name its paths, so
+    # environments that shared a folder would compile them again and again.
+    environment = hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
+    folder = Path.home() / ".cache" / "vlrl" / f"torch_extensions_{environment}"
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(folder))
 
 
 def _quieten_libraries() -> None:
