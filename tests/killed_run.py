@@ -18,6 +18,7 @@ from tests.ranks import ROOT
 from vlrl.runs.directory import RunDirectory
 from vlrl.runs.rollouts import read_rollouts
 
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 Moment = Callable[[Path], bool]
 
 
@@ -69,7 +70,8 @@ def _start(config: Path, root: Path) -> subprocess.Popen[bytes]:
     resume = ["--resume"] if (root / "config.yaml").exists() else []
     command = [sys.executable, "-m", "vlrl.cli", "train", str(config), "--run-dir", str(root), *resume]
     with root.with_suffix(".log").open("ab") as log:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+        # A test of this session may have made itself a group of one rank, whose port is taken.
+        environment = {k: v for k, v in os.environ.items() if k not in LAUNCHER}
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
 

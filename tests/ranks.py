@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_ranks(world: int, *arguments: str, timeout: float = 600) -> None:
-    """Run `python -m ARGUMENTS` in `world` processes of one thread each, joined as ranks."""
+    """Run `python -m ARGUMENTS` in `world` processes joined as ranks."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -19,9 +19,6 @@ def run_ranks(world: int, *arguments: str, timeout: float = 600) -> None:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
         "DS_ACCELERATOR": "cpu",
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "TORCH_EXTENSIONS_DIR": str(Path.home() / ".cache" / "vlrl" / "torch_extensions"),
     }
     processes = [
         subprocess.Popen(
