@@ -180,8 +180,16 @@ def _fill(rng: random.Random, level: int, cells: list[tuple[int, int]], kinds: l
     return [_item(cell, rng.choice(kinds)) for cell in cells[: rng.randint(2, 2 + _EXTRA[level])]]
 
 
-def _draw_place(rng: random.Random, level: int) -> Spec:
+def _target_and_others(rng: random.Random, level: int) -> tuple[str, list[str]]:
+    """A coloured shape to ask for, and those that may stand beside it: at level 0 none of its colour."""
     target, *others = rng.sample(_kinds(level), len(_kinds(level)))
+    if level == 0:
+        others = [other for other in others if other.split()[0] != target.split()[0]]
+    return target, others
+
+
+def _draw_place(rng: random.Random, level: int) -> Spec:
+    target, others = _target_and_others(rng, level)
     cells = _cells(rng, level)
     return {"of": [target], "items": [_item(cells[0], target), *_fill(rng, level, cells[1:], others)]}
 
@@ -210,7 +218,7 @@ def _draw_neighbour(rng: random.Random, level: int) -> Spec:
     side = _SIDE[level]
     direction = rng.choice(list(_STEPS))
     down, right = _STEPS[direction]
-    anchor, *others = rng.sample(_kinds(level), len(_kinds(level)))
+    anchor, others = _target_and_others(rng, level)
     cells = _cells(rng, level)
     start = next(c for c in cells if 1 <= c[0] + down <= side and 1 <= c[1] + right <= side)
     beside = (start[0] + down, start[1] + right)

@@ -33,7 +33,7 @@ VISION = [case for case in CASES if case[0] != "text_arithmetic"]
 PINNED = {
     "charts": ("9db4fc1b8d15555e", "bd9210e84fdab9ce"),
     "rendered_arithmetic": ("991e852da08a7fd4", "fd4cabdc8db5eb1c"),
-    "shapes": ("dcf38d41934d347d", "142d3751f17a841c"),
+    "shapes": ("6cee5dee486f1165", "9ea94386751bfaf6"),
     "text_arithmetic": ("991e852da08a7fd4", "e3b0c44298fc1c14"),
 }
 NAMES = r"\b([A-H]|red|green|blue|yellow|purple|orange|circle|square|triangle|diamond)s?\b"

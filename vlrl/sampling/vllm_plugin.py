@@ -4,13 +4,17 @@ vLLM asks for platform plugins before it imports torchvision and for general plu
 is where a process can still be guarded, and the second where engines are registered.
 """
 
+import ctypes
 import os
+import signal
+import sys
 
 from vlrl.compat import install_torchvision_guard
 
 # "PID PATH": processes other than PID send their output to PATH.
 ENGINE_LOG_VARIABLE = "VLRL_ENGINE_LOG"
 SHARED_MEMORY_BACKEND = "vlrl_shared_memory"
+_PR_SET_PDEATHSIG = 1
 
 
 def no_platform() -> None:
@@ -18,6 +22,7 @@ def no_platform() -> None:
     install_torchvision_guard()
     parent, _, log = os.environ.get(ENGINE_LOG_VARIABLE, "").partition(" ")
     if log and int(parent) != os.getpid():
+        _die_with_parent()
         _redirect_output(log)
 
 
@@ -30,6 +35,12 @@ def register() -> None:
         WeightTransferEngineFactory.register_engine(
             SHARED_MEMORY_BACKEND, "vlrl.sampling.weight_transfer", "SharedMemoryEngine"
         )
+
+
+def _die_with_parent() -> None:
+    """A trainer that is killed must not leave engines behind: they would go on spinning on its cores."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _redirect_output(path: str) -> None:
