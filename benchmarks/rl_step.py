@@ -90,14 +90,15 @@ def main() -> None:
 
 
 def _measure(task: Task, arguments: argparse.Namespace) -> list[Worker]:
+    from vlrl.launch import set_environment
+
     os.environ.update(
         OMP_NUM_THREADS=str(task.threads),
         OMP_WAIT_POLICY=arguments.wait_policy,
-        TOKENIZERS_PARALLELISM="false",
         HF_HUB_OFFLINE="1",
         DS_ACCELERATOR="cpu",
     )
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "vlrl" / "torch_extensions"))
+    set_environment(task.threads)
     workers: list[Worker] = []
     try:
         for name in arguments.engines:
