@@ -10,7 +10,7 @@ from data_recipes.base import Example, Recipe, Split, content_hash, unknown
 from data_recipes.charts import Charts
 from data_recipes.glyphs import png_bytes
 from data_recipes.shapes import Shapes
-from data_recipes.warmup import find_fault
+from data_recipes.warmup import compose_brief, find_fault
 from vlrl.config.data import SourceConfig
 from vlrl.errors import UserError
 from vlrl.images import ImageRef, ImageStore
@@ -139,27 +139,46 @@ def build_conversations(
 ) -> list[Conversation]:
     """Warm-up conversations: the question, and a trace that was checked before use.
 
+    Beside what `examples` takes, `args` may hold `brief: 0.5`: that share of the traces answers at once,
+    without reasoning. A policy warmed up on both can do either, and RL finds out which one pays.
+
     Raises:
         UserError: as `examples`.
     """
+    own = dict(args or {})
+    brief = own.pop("brief", 0.0)
+    if isinstance(brief, bool) or not isinstance(brief, (int, float)) or not 0 <= brief <= 1:
+        raise UserError(f"recipe '{recipe}': 'brief' must be a share from 0 to 1, found {brief!r}")
     return [
         Conversation(
             id=_row_id(example),
-            messages=[_user_message(example), {"role": "assistant", "content": checked_trace(example)}],
+            messages=[
+                _user_message(example),
+                {"role": "assistant", "content": checked_trace(example, brief=_is_brief(example, brief))},
+            ],
             images=_stored(example, store),
             source=recipe,
         )
-        for example in examples(recipe, rows, level, split, seed, args)
+        for example in examples(recipe, rows, level, split, seed, own)
     ]
 
 
-def checked_trace(example: Example) -> str:
+def checked_trace(example: Example, *, brief: bool = False) -> str:
     """The example's warm-up trace, the same every time, verified."""
     recipe = get_recipe(example.recipe)
+    answer = recipe.solve(example.spec)
+    if brief:
+        trace = compose_brief(example.ground_truth)
+        assert trace == compose_brief(answer), f"{_row_id(example)}: the answer is {answer}, not in {trace}"
+        return trace
     trace = recipe.trace(example, random.Random(f"trace/{recipe.family}/{example.level}/{example.seed}"))
-    fault = find_fault(trace, recipe.solve(example.spec), recipe.facts(example.spec))
+    fault = find_fault(trace, answer, recipe.facts(example.spec))
     assert fault is None, f"{_row_id(example)}: {fault} in {trace}"
     return trace
+
+
+def _is_brief(example: Example, share: float) -> bool:
+    return random.Random(f"brief/{_row_id(example)}").random() < share
 
 
 def sample_texts(rows: int = 500) -> list[str]:

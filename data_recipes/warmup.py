@@ -62,6 +62,11 @@ def compose(thoughts: Thoughts, answer: str, rng: random.Random) -> str:
     return f"<think>{'. '.join(sentences)}.</think>\\boxed{{{answer}}}"
 
 
+def compose_brief(answer: str) -> str:
+    """A trace that answers at once."""
+    return f"<think>so {answer}.</think>\\boxed{{{answer}}}"
+
+
 def find_fault(trace: str, answer: str, facts: Iterable[str]) -> str | None:
     """What is wrong with a trace, or None.
 

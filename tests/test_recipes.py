@@ -249,6 +249,7 @@ def test_building_twice_gives_the_same_rows(tmp_path) -> None:
         ({"args": {"tasks": ["distance"]}}, "unknown value in 'tasks' at level 0"),
         ({"args": {"tasks": [["place"]]}}, "unknown value in 'tasks'"),
         ({"args": {"mixed_levels": "yes"}}, "'mixed_levels' must be true or false"),
+        ({"args": {"brief": 0.5}}, "unknown argument 'brief'"),
         ({"recipe": "text_arithmetic", "split": "validation", "rows": 4_000}, "too few different held-out"),
     ],
 )

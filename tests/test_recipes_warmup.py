@@ -4,7 +4,16 @@ import re
 import pytest
 
 from data_recipes import warmup
-from data_recipes.build import RECIPES, checked_trace, examples, get_recipe, list_recipes
+from data_recipes.build import (
+    RECIPES,
+    build_conversations,
+    checked_trace,
+    examples,
+    get_recipe,
+    list_recipes,
+)
+from vlrl.errors import UserError
+from vlrl.images import ImageStore
 
 CASES = [(name, level) for name in list_recipes() for level in range(RECIPES[name].levels)]
 GOOD = "<think>plan: read, then add. I see 27+45. ones 7+5=12 carry. tens 2+4+1=7. so 72.</think>\\boxed{72}"
@@ -103,3 +112,23 @@ def test_the_vocabulary_is_small() -> None:
         for example in examples(name, 100, level, "train", seed=0):
             words.update(warmup.tokens(f"{example.question} {checked_trace(example)}"))
     assert 60 < len(words) < 200
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_share_of_traces_answers_at_once(name: str, tmp_path) -> None:
+    rows = build_conversations(name, 300, 0, "train", 3, ImageStore(tmp_path), {"brief": 0.4})
+    plain = build_conversations(name, 300, 0, "train", 3, ImageStore(tmp_path))
+    brief = [row.messages[-1]["content"].startswith("<think>so ") for row in rows]
+    assert 0.3 < sum(brief) / len(rows) < 0.5
+    for is_brief, row, full in zip(brief, rows, plain, strict=True):
+        answer = re.search(r"\\boxed\{(.+)\}", full.messages[-1]["content"])
+        assert answer is not None
+        expected = warmup.compose_brief(answer[1]) if is_brief else full.messages[-1]["content"]
+        assert row.messages[-1]["content"] == expected
+        assert row.messages[:-1] == full.messages[:-1]
+
+
+@pytest.mark.parametrize("share", [2, -0.1, True, "half"])
+def test_a_brief_share_that_is_none_is_refused(share: object, tmp_path) -> None:
+    with pytest.raises(UserError, match="'brief' must be a share from 0 to 1"):
+        build_conversations("shapes", 3, 0, "train", 3, ImageStore(tmp_path), {"brief": share})
