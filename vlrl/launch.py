@@ -8,7 +8,8 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +40,51 @@ def launch(
     """
     set_environment(config.trainer.threads)
     _quieten_libraries()
-    main = os.environ.get("RANK", "0") == "0"
-    run, fresh = _open_run(config, root, resume, command) if main else (RunDirectory.open(root), False)
-    try:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _launch_together(config, root, resume, materialise, command)
+        return
+    run, fresh = _open_run(config, root, resume, command)
+    with _outcome(run, fresh):
         data = prepare_data(config, run, materialise)
         policy_path = prepare_policy(config, run, data)
         from vlrl.training.run import train
 
         train(config, run, policy_path, data)
+
+
+def _launch_together(
+    config: RunConfig, root: Path, resume: bool, materialise: Materialise, command: Sequence[str]
+) -> None:
+    """The same for one of several ranks: the main one prepares, the others wait for what it prepared."""
+    from vlrl.training.ranks import start_ranks
+    from vlrl.training.run import train
+
+    ranks = start_ranks(config.trainer.threads)
+    if not ranks.is_main:
+        data, policy_path = ranks.share(None)
+        train(config, RunDirectory.open(root), policy_path, data)
+    else:
+        run, fresh = _open_run(config, root, resume, command)
+        with _outcome(run, fresh):
+            data = prepare_data(config, run, materialise)
+            policy_path = ranks.share((data, prepare_policy(config, run, data)))[1]
+            train(config, run, policy_path, data)
+    ranks.leave()
+
+
+@contextmanager
+def _outcome(run: RunDirectory, fresh: bool) -> Iterator[None]:
+    """Record how the run ended; one that failed before its first stage leaves nothing behind."""
+    try:
+        yield
     except BaseException as error:
         if fresh and not run.stages():
             run.discard()
-        elif main:
+        else:
             run.fail(f"{type(error).__name__}: {error}")
         raise
-    if main:
-        run.finish()
-        print(f"report: {run.report_html}")
+    run.finish()
+    print(f"report: {run.report_html}", flush=True)
 
 
 def set_environment(threads: int) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -43,6 +44,15 @@ class Ranks:
             name: (max if name.endswith("_max") else sum)(part.get(name, 0.0) for part in gathered)
             for name in names
         }
+
+    def leave(self) -> None:
+        """End this rank's process, all ranks together: gloo's threads abort interpreters that exit by
+        themselves while others are still at work."""
+        dist.barrier()
+        dist.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def start_ranks(threads: int) -> Ranks:

@@ -155,15 +155,21 @@ class StageRun:
         self._save_together()
 
     def _save_together(self) -> None:
-        """Every rank writes its share into the main rank's scratch folder; the main rank commits."""
-        if not self.ranks.is_main:
+        """Every rank writes its share into the main rank's scratch folder; the main rank commits.
+
+        Nobody goes on before the commit: what comes next may read the checkpoint.
+        """
+        if self.ranks.is_main:
+            with save_checkpoint(
+                self.directory.checkpoints, self.step, self.config.checkpoint.keep
+            ) as scratch:
+                self.ranks.share(str(scratch))
+                self._write(scratch)
+                torch.distributed.barrier()
+        else:
             self._write(Path(self.ranks.share(None)))
             torch.distributed.barrier()
-            return
-        with save_checkpoint(self.directory.checkpoints, self.step, self.config.checkpoint.keep) as scratch:
-            self.ranks.share(str(scratch))
-            self._write(scratch)
-            torch.distributed.barrier()
+        torch.distributed.barrier()
 
     def _write(self, folder: Path) -> None:
         self.engine.save(folder)
