@@ -17,7 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 OBJECTIVES = {
-    "omd": ["objective.name=omd", "objective.tau=0.1", "objective.reset_optimizer=false"],
+    "omd": [
+        "objective.name=omd",
+        "objective.tau=0.1",
+        "objective.reset_optimizer=false",
+        "rl.updates_per_step=2",
+    ],
     "scalerl": ["objective.name=cispo", "objective.aggregation=prompt", "objective.normalisation=batch"],
     "grpo": ["objective.name=grpo"],
 }

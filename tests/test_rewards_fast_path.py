@@ -9,7 +9,7 @@ from vlrl.rewards.degenerate import degenerate
 from vlrl.rewards.fast_path import fast_compare
 from vlrl.rewards.workers import GradingPool
 
-MATH500 = Path("/work/shared/data/math500/test.jsonl")
+MATH500 = Path(__file__).parents[2] / "shared" / "data" / "math500" / "test.jsonl"
 
 EQUAL = [
     ("5", "5.0"),

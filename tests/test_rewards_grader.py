@@ -10,8 +10,9 @@ from vlrl.errors import UserError
 from vlrl.rewards.grader import Grader
 from vlrl.trajectory import FinishReason, Group, Prompt, Rollout, Segment, Verdict
 
-MATH500 = Path("/work/shared/data/math500/test.jsonl")
-AIME = [Path(f"/work/shared/data/aime/qwq_aime{year}.jsonl") for year in (24, 25)]
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+MATH500 = SHARED / "math500" / "test.jsonl"
+AIME = [SHARED / "aime" / f"qwq_aime{year}.jsonl" for year in (24, 25)]
 
 
 @pytest.fixture(scope="module")

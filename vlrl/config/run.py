@@ -61,6 +61,10 @@ class RunConfig(Section):
             raise ValueError("trainer.zero_stage must be at least 1 with trainer.dtype bfloat16")
         if self.rl.rollouts_per_prompt == 1 and "rl" in self.stages:
             raise ValueError("rl.rollouts_per_prompt must be at least 2: the baseline is the group's mean")
+        if "rl" in self.stages and self.sampling.top_p != 1.0:
+            raise ValueError("sampling.top_p must be 1.0 for stage 'rl': the trainer's distribution is whole")
+        if self.validation.blank_images and not self.data.validation:
+            raise ValueError("validation.blank_images needs 'data.validation'")
         longest = self.rl.max_prompt_tokens + self.rl.max_response_tokens
         if "rl" in self.stages and longest > self.trainer.tokens_per_micro_batch:
             raise ValueError(

@@ -250,7 +250,8 @@ def _refuse_occupied(root: Path) -> None:
             "finished": "choose another name or remove the folder",
         }.get(state, "resume it, choose another name or remove the folder")
         raise UserError(f"{root}: holds a {state} run already; {remedy}")
-    if any(not path.name.startswith(".") for path in root.iterdir()):
+    # Hidden files count too: a run that is discarded takes its whole folder with it.
+    if any(path.name != ".lock" for path in root.iterdir()):
         raise UserError(
             f"{root}: holds files that are no run of vlrl; choose another name or an empty folder"
         )

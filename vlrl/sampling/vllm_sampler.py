@@ -69,6 +69,8 @@ class VllmSampler:
         self._processor, self._max_model_len = processor, max_model_len
         self._log = Path(log_dir) / "engine.log"
         self._poison: str | None = None
+        # Not the policy version: the stages of a run each count theirs from the start.
+        self._updates = 0
         self._images: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._running: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
@@ -210,8 +212,8 @@ class VllmSampler:
             # image in one cache and not in the other.
             async with self._admission:
                 self._refuse_if_poisoned()
-                # vLLM drops its prefix cache only when nothing runs, so each version has its own.
-                prompt["cache_salt"] = str(self.policy_version)
+                # vLLM drops its prefix cache only when nothing runs, so each update has its own.
+                prompt["cache_salt"] = str(self._updates)
                 outputs = await self._engine.add_request(request.request_id, prompt, self._params(request))
             del prompt
             try:
@@ -269,6 +271,7 @@ class VllmSampler:
         await self._engine.reset_encoder_cache()
         await self._engine.resume_generation()
         self.policy_version = version
+        self._updates += 1
         self._admission.release()
 
     async def _drain(self) -> None:

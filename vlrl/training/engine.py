@@ -4,6 +4,7 @@ Loss terms arrive weighted over the global batch, so micro-batches and ranks onl
 over ranks is undone, and its division by accumulation steps is off (`managed_gradient_accumulation`).
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from vlrl.config.training import OptimizerConfig, TrainerConfig
+from vlrl.errors import UserError
 from vlrl.objectives.metrics import Stats, merge_stats
 from vlrl.policy.model import Policy
 from vlrl.training.packing import MicroBatch
@@ -85,6 +87,12 @@ class TrainEngine:
         merged = {key: float(value) for key, value in merge_stats(parts).items()}
         summary = self.ranks.sum(merged)
         summary["grad_norm"] = float(self._engine.get_global_grad_norm() or self._grad_norm)
+        if not math.isfinite(summary["grad_norm"]):
+            # Neither published nor saved: the run ends on its last good checkpoint.
+            raise UserError(
+                f"the gradient of optimizer step {self.steps_taken} is not finite; lower the learning rate "
+                "or grad_clip, then resume from the last checkpoint"
+            )
         summary["lr"] = lr
         return summary
 

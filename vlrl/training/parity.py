@@ -23,7 +23,7 @@ def check_parity(session: Session, stage: StageRun) -> None:
     gaps = [abs(a - b) for x, y in zip(behaviour, recomputed, strict=True) for a, b in zip(x, y, strict=True)]
     mean = sum(gaps) / len(gaps)
     dtype = session.config.trainer.dtype
-    if mean > _TOLERANCE[dtype]:
+    if not mean <= _TOLERANCE[dtype]:  # so that NaN is refused too
         raise UserError(
             f"sampler and trainer disagree: log-probs of the same tokens differ by {mean:.2g} nats on "
             f"average (at most {_TOLERANCE[dtype]:g} with trainer.dtype {dtype}); check sampling.dtype and "

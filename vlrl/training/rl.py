@@ -23,8 +23,8 @@ def train_rl(session: Session) -> None:
     stateful = {"collector": collector} if collector else {}
     with session.stage("rl", rl.steps, rl.optimizer, updates, stateful) as stage:
         session.publish(stage, version=stage.step)
+        check_parity(session, stage)
         if not stage.resumed:
-            check_parity(session, stage)
             session.validate(stage, 0)
         for step in stage.remaining():
             collected = ranks.share(collector.next_batch(step) if collector else None)

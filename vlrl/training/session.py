@@ -166,7 +166,9 @@ class Session:
     def measure_blank(self, stage: StageRun, step: int) -> None:
         """The held-out prompts once more, every image blanked: what can be guessed without looking."""
         if self.ranks.is_main:
-            prompts = self.held_out()[HELD_OUT]
+            prompts = [p for p in self.held_out()[HELD_OUT] if p.prompt.images]
+            if not prompts:
+                return
             blanked = [
                 replace(p.prompt, images=[blank(i, self._store) for i in p.prompt.images]) for p in prompts
             ]
