@@ -1,7 +1,7 @@
 """From chat messages and image references to token ids, and from images to pixel tensors.
 
 The expansion of an image marker (how many placeholder ids, which tile tags) depends on the image's size
-alone, so prompts are encoded without decoding a pixel; pixels are made by `media_inputs`, once per
+alone, so prompts are encoded without decoding a pixel; pixels are made by `image_inputs`, once per
 distinct image, and die with the micro-batch.
 """
 
