@@ -88,6 +88,9 @@ def _arguments(start: EngineStart) -> dict[str, Any]:
         # generators cannot be rewound: the engine would die. So prompts are prefilled whole.
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(start.max_model_len, MIN_BATCHED_TOKENS)
+        if config.tensor_parallel_size == 1:
+            # A worker process apart is fed through a queue on which both ends spin.
+            arguments["distributed_executor_backend"] = "uni"
     else:
         arguments["gpu_memory_utilization"] = config.gpu_memory_utilization
     if config.fp32_head:
@@ -111,6 +114,8 @@ def _variables(start: EngineStart, log: Path) -> dict[str, str]:
         # Without its own binding vLLM shares the cores with the trainer, and idle threads must not spin.
         variables |= {
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            # vLLM on CPU takes the in-process executor only when this says so; the engine core keeps its process.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "OMP_NUM_THREADS": str(start.config.threads),
             "OMP_WAIT_POLICY": "passive",
             # Images of ever new sizes would otherwise fill oneDNN's cache of 1024 compiled primitives and
