@@ -81,6 +81,7 @@ class Bench:
             max_tokens=tokens,
             rank=ranks.rank,
             world=ranks.world,
+            use_every_weight=engine.must_use_every_weight,
         )
 
     def step(
@@ -256,6 +257,34 @@ def measure_options(bench: Bench) -> dict[str, Any]:
     return out
 
 
+def measure_mixed(bench: Bench) -> dict[str, Any]:
+    """Steps in which some micro-batches have images and the rest have none, then one without any image."""
+    out = {}
+    objective, mixed, text = OBJECTIVES["cispo prompt"], slice(0, 2), slice(0, 1)
+    documents = bench.batch(objective, mixed).documents
+    options: dict[str, Any]
+    for name, stage, options in (
+        *((f"stage {stage}", stage, {}) for stage in (0, 1, 2, 3)),
+        ("checkpointing", 3, {"activation_checkpointing": True}),
+        ("frozen", 0, {"frozen": ["vision"]}),
+        ("frozen zero 3", 3, {"frozen": ["vision"]}),
+    ):
+        engine = bench.engine(stage, **options)
+        for step, (split, groups) in enumerate(((3, mixed), (4, mixed), (2, text))):
+            micro = list(bench.pack(engine, documents, split))
+            with_images = torch.tensor([float(bool(batch.inputs.images)) for batch in micro])
+            dist.all_reduce(with_images)
+            ranks_differ = 1 in with_images.tolist()
+            assert ranks_differ or groups == text or bench.ranks.world == 1
+            before = weights_of(engine)
+            logprobs = engine.logprobs(micro, len(documents))
+            bench.step(engine, objective, split, groups)
+            after = weights_of(engine)
+            out[f"{name}, {step}"] = ({n: after[n] - before[n] for n in before}, logprobs)
+        engine.close()
+    return out
+
+
 def measure_policy(bench: Bench, folder: Path) -> dict[str, Any]:
     """The folder that `save_policy` writes under ZeRO-3, and the weights it was written from."""
     engine = bench.engine(3)
@@ -278,6 +307,7 @@ def main(checkpoint: Path, out: Path) -> None:
         "resets": measure_resets(bench, folder),
         "restores": measure_restores(bench, folder),
         "options": measure_options(bench),
+        "mixed": measure_mixed(bench),
         "policy": measure_policy(bench, folder),
     }
     if ranks.is_main:

@@ -130,6 +130,18 @@ def test_frozen_parts_stay_under_every_stage(measured: dict[int, dict[str, Any]]
             assert any(".visual." in n for n in moved)  # the merger is the projector
 
 
+def test_ranks_with_images_and_ranks_without_take_one_step(measured: dict[int, dict[str, Any]]) -> None:
+    for world in WORLDS:
+        mixed = measured[world]["mixed"]
+        for name, (update, logprobs) in mixed.items():
+            expected = "frozen" if name.startswith("frozen") else "stage 0"
+            expected_update, expected_logprobs = measured[1]["mixed"][f"{expected}, {name[-1]}"]
+            assert _gap(update, expected_update) < 3e-5, (world, name)
+            assert len(logprobs) == len(expected_logprobs)
+            for found, wanted in zip(logprobs, expected_logprobs, strict=True):
+                assert found == pytest.approx(wanted, abs=1e-4), (world, name)
+
+
 def test_zero_3_saves_a_policy_that_loads(measured: dict[int, dict[str, Any]]) -> None:
     for world in WORLDS:
         saved = measured[world]["policy"]

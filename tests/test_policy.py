@@ -14,8 +14,8 @@ from vlrl.errors import UserError
 from vlrl.images import ImageRef, load
 from vlrl.policy.load import freeze, load_model
 from vlrl.policy.model import Policy
-from vlrl.policy.processor import PolicyProcessor
-from vlrl.training.packing import TrainDocument, pack
+from vlrl.policy.processor import PolicyProcessor, join_media
+from vlrl.training.packing import TrainDocument, micro_batches, pack
 
 DrawImage = Callable[..., ImageRef]
 ARCHITECTURES = ["qwen3_vl", "qwen2_5_vl", "idefics3", "qwen3"]
@@ -214,7 +214,7 @@ def test_prompts_are_encoded_as_the_checkpoints_own_processor_does(
             whole = hf(text=[text], images=[pictures], add_special_tokens=False, return_tensors="pt")
             assert encoded.expanded_ids == whole["input_ids"][0].tolist(), (width, height, most, fewest)
             assert encoded.prompt_ids == hf.tokenizer(text, add_special_tokens=False)["input_ids"]
-            media = processor.media_inputs(images)
+            media = join_media([processor.image_inputs(image) for image in images])
             for name, value in media.items():
                 assert torch.equal(value, whole[name]), name
 
@@ -311,6 +311,29 @@ def test_frozen_parts_get_no_gradient(
     assert trained and all("language_model" in n or "text_model" in n or "lm_head" in n for n in trained)
     with pytest.raises(UserError, match="nothing is left"):
         freeze(model, ["vision", "projector", "language"])
+
+
+@pytest.mark.parametrize("architecture", SEEING)
+def test_an_idle_image_uses_every_weight_and_changes_nothing(
+    build_model: ModelBuilder, draw_image: DrawImage, architecture: str
+) -> None:
+    processor = PolicyProcessor.load(str(build_model(architecture)))
+    policy = Policy(load_model(str(build_model(architecture)), torch.float32), banned_ids=[])
+    documents = _documents(processor, [(_turns("What is 3 + 4", "7"), [])])
+    with_it, without = (
+        next(micro_batches(documents, policy, processor, max_tokens=1000, use_every_weight=every)).inputs
+        for every in (True, False)
+    )
+    assert torch.equal(policy(with_it)[0], policy(without)[0])
+    policy(without)[0].sum().backward()
+    plain = {name: p.grad for name, p in policy.named_parameters()}
+    assert any(grad is None for grad in plain.values())
+    policy.zero_grad()
+    policy(with_it)[0].sum().backward()
+    for name, parameter in policy.named_parameters():
+        assert parameter.grad is not None, name
+        expected = plain[name]
+        assert torch.equal(parameter.grad, torch.zeros_like(parameter) if expected is None else expected)
 
 
 def test_an_image_that_the_processor_refuses_is_named(

@@ -18,7 +18,8 @@ class PackedInputs:
 
     `input_ids` int64 [T]; `position_ids` int64 [T], or [3, T] for M-RoPE; `images` holds the model inputs
     of each distinct image, `image_use` which of them stands at each image's place in the row; `predict_from`
-    int64 [M] are the places whose next token is scored, `targets` int64 [M] those tokens.
+    int64 [M] are the places whose next token is scored, `targets` int64 [M] those tokens. `idle_image`, in
+    a row without images, is encoded so that the vision tower takes part, and changes nothing.
     """
 
     input_ids: torch.Tensor
@@ -28,6 +29,7 @@ class PackedInputs:
     image_use: list[int]
     predict_from: torch.Tensor
     targets: torch.Tensor
+    idle_image: dict[str, torch.Tensor] | None = None
 
 
 class Policy(nn.Module):
@@ -52,6 +54,8 @@ class Policy(nn.Module):
         extra: dict[str, Any] = {}
         if inputs.image_use:
             extra["mm_encoder_outputs"] = {"image": _image_features(base, inputs.images, inputs.image_use)}
+        # Before the rest of the model, where the other ranks have their images' features made.
+        idle = 0.0 if inputs.idle_image is None else _idle_features(base, inputs.idle_image)
         hidden = base(
             input_ids=inputs.input_ids[None],
             position_ids=inputs.position_ids.unsqueeze(-2),
@@ -62,7 +66,7 @@ class Policy(nn.Module):
             **extra,
         ).last_hidden_state[0]
         return token_logprobs(
-            hidden.index_select(0, inputs.predict_from),
+            hidden.index_select(0, inputs.predict_from) + idle,
             self.model.get_output_embeddings().weight,
             inputs.targets,
             temperature=self.temperature,
@@ -97,3 +101,11 @@ def _image_features(base: Any, images: list[dict[str, torch.Tensor]], use: list[
         pooler_output=tuple(pooled[i] for i in use),
         deepstack_features=None if deepstack is None else [tuple(f[i] for i in use) for f in deepstack],
     )
+
+
+def _idle_features(base: Any, image: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Zero, and yet a function of every weight of the vision tower."""
+    features = base.get_image_features(**join_media([image]), return_dict=True)
+    outputs = [features.pooler_output, *(getattr(features, "deepstack_features", None) or [])]
+    tensors = [t for output in outputs for t in ([output] if isinstance(output, torch.Tensor) else output)]
+    return torch.stack([tensor.sum() for tensor in tensors]).sum() * 0.0

@@ -180,12 +180,17 @@ class PolicyProcessor:
 
     def image_inputs(self, image: ImageRef) -> dict[str, torch.Tensor]:
         """Model inputs of one image (`pixel_values`, `image_grid_thw`, ...)."""
-        inputs = self._processor.image_processor(images=[self.open_image(image)], return_tensors="pt")
-        return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        return self._inputs_of(self.open_image(image))
 
-    def media_inputs(self, images: Sequence[ImageRef]) -> dict[str, torch.Tensor]:
-        """Model inputs of some images, joined in order; empty without images."""
-        return join_media([self.image_inputs(image) for image in images])
+    def blank_image_inputs(self) -> dict[str, torch.Tensor]:
+        """Model inputs of a blank image about as small as the image processor makes them."""
+        from PIL import Image
+
+        return self._inputs_of(Image.new("RGB", target_size(32, 32, self.max_pixels, self.min_pixels)))
+
+    def _inputs_of(self, image: Any) -> dict[str, torch.Tensor]:
+        inputs = self._processor.image_processor(images=[image], return_tensors="pt")
+        return {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)}
 
     @property
     def _image_token(self) -> str:

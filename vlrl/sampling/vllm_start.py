@@ -114,7 +114,7 @@ def _variables(start: EngineStart, log: Path) -> dict[str, str]:
         # Without its own binding vLLM shares the cores with the trainer, and idle threads must not spin.
         variables |= {
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            # Without it vLLM on CPU turns "uni" back into "mp"; the engine core keeps its process all the same.
+            # Without it vLLM on CPU turns "uni" back into "mp"; the engine core keeps its process anyway.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "OMP_NUM_THREADS": str(start.config.threads),
             "OMP_WAIT_POLICY": "passive",

@@ -63,6 +63,15 @@ class TrainEngine:
     def policy(self) -> Policy:
         return self._engine.module
 
+    @property
+    def must_use_every_weight(self) -> bool:
+        """Whether each micro-batch must use every weight, a row without images the vision tower too.
+
+        Ranks gather and reduce weights together, each in the order it uses them. And ZeRO-3 overwrites its
+        gradients in a step's first micro-batch only: a weight left out there keeps the step before's.
+        """
+        return self.ranks.world > 1 or self._zero_stage == 3
+
     def step(self, batches: Iterable[MicroBatch], loss: LossFunction) -> dict[str, Any]:
         """One optimizer step over this rank's micro-batches.
 
@@ -158,8 +167,12 @@ class TrainEngine:
 
     def _clip(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         """Without ZeRO, DeepSpeed keeps the norm it clips by to itself; ranks are reduced when this runs."""
-        grads = [p for p in self.policy.parameters() if p.grad is not None]
-        self._grad_norm = float(torch.nn.utils.clip_grad_norm_(grads, self.optimizer_config.grad_clip))
+        trained = [p for p in self.policy.parameters() if p.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                # No image in the whole step: Adam goes on with a gradient of zero, as under ZeRO.
+                parameter.grad = torch.zeros_like(parameter)
+        self._grad_norm = float(torch.nn.utils.clip_grad_norm_(trained, self.optimizer_config.grad_clip))
 
 
 def _parameter_groups(policy: Policy, weight_decay: float) -> list[dict[str, Any]]:

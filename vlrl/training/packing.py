@@ -89,12 +89,19 @@ def micro_batches(
     rank: int = 0,
     world: int = 1,
     device: torch.device | str = "cpu",
+    use_every_weight: bool = False,
 ) -> Iterator[MicroBatch]:
-    """This rank's share of the documents, packed; every rank yields the same number."""
+    """This rank's share of the documents, packed; every rank yields the same number.
+
+    `use_every_weight` (see `TrainEngine.must_use_every_weight`): no micro-batch leaves out the vision tower.
+    """
+    idle = processor.blank_image_inputs() if use_every_weight and processor.takes_images else None
     bins = plan([len(d.ids) for d in documents], max_tokens, world)
     for members in bins[rank::world]:
         batch = pack(documents, members or bins[0][:1], policy, processor, device)
         batch.empty = not members
+        if idle is not None and not batch.inputs.images:
+            batch.inputs.idle_image = {name: value.to(device) for name, value in idle.items()}
         yield batch
 
 

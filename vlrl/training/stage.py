@@ -92,6 +92,7 @@ class StageRun:
             rank=self.ranks.rank,
             world=self.ranks.world,
             device=self.ranks.device,
+            use_every_weight=self.engine.must_use_every_weight,
         )
 
     def log(
