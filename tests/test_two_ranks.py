@@ -1,41 +1,58 @@
-"""A whole run on two training ranks, as a launcher starts it."""
+"""A whole run on two training ranks, as a launcher starts it, beside the same run on one."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.ranks import run_ranks
+from vlrl.runs.checkpoints import latest_checkpoint
 from vlrl.runs.directory import RunDirectory
 from vlrl.runs.metrics import read_metrics
 
-ROOT = Path(__file__).parents[1]
+CONFIG = """
+name: two_ranks
+stages: [sft, rl]
+policy: {init: {architecture: qwen3_vl, size: nano}}
+data:
+  # Rows with images and rows without, so that some micro-batches have none.
+  warmup: [{recipe: charts, rows: 10}, {recipe: text_arithmetic, rows: 40}]
+  train: [{recipe: charts, rows: 8}, {recipe: text_arithmetic, rows: 8}]
+sft: {steps: 3, conversations_per_step: 8, max_tokens: 256, optimizer: {lr: 1.0e-2}}
+rl: {steps: 2, prompts_per_step: 4, rollouts_per_prompt: 2, max_prompt_tokens: 64, max_response_tokens: 24}
+sampling: {engine: transformers}
+trainer: {dtype: float32, tokens_per_micro_batch: 256, threads: 1}
+checkpoint: {every: 1}
+"""
 
 
-def test_two_ranks_train_one_run(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "vlrl.cli", "train", "configs/examples/own_data.yaml"]
-    command += ["--run-dir", str(tmp_path / "run"), "rl.steps=2", "checkpoint.every=1", "trainer.threads=1"]
-    common = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    logs = [(tmp_path / f"{rank}.log").open("w+") for rank in range(2)]
-    ranks = [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        for rank, log in enumerate(logs)
-    ]
-    try:
-        codes = [rank.wait(timeout=240) for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert codes == [0, 0], [Path(log.name).read_text()[-2000:] for log in logs]
-    run = RunDirectory.open(tmp_path / "run")
-    assert run.state() == "finished"
-    assert [line["step"] for line in read_metrics(run.stage("rl").metrics)] == [1, 2]
+def _run(folder: Path, world: int, zero_stage: int) -> tuple[RunDirectory, dict[str, torch.Tensor]]:
+    config, run = folder / "config.yaml", folder / f"{world}"
+    config.write_text(CONFIG)
+    command = ["vlrl.cli", "train", str(config), "--run-dir", str(run), f"trainer.zero_stage={zero_stage}"]
+    run_ranks(world, *command, timeout=240)
+    directory = RunDirectory.open(run)
+    checkpoint = latest_checkpoint(directory.stage("sft").checkpoints)
+    assert checkpoint is not None
+    return directory, load_file(checkpoint.path / "policy" / "model.safetensors")
+
+
+def _metrics(run: RunDirectory, stage: Any) -> list[dict[str, Any]]:
+    return list(read_metrics(run.stage(stage).metrics))
+
+
+@pytest.mark.parametrize("zero_stage", [0, 2])
+def test_two_ranks_train_what_one_trains(tmp_path: Path, zero_stage: int) -> None:
+    (one, expected), (two, found) = (_run(tmp_path, world, zero_stage) for world in (1, 2))
+    assert two.state() == "finished"
+    for mine, theirs in zip(_metrics(two, "sft"), _metrics(one, "sft"), strict=True):
+        for name in ("loss", "grad_norm", "lr", "tokens"):
+            assert mine[name] == pytest.approx(theirs[name], rel=1e-4), (mine["step"], name)
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-4)
+    rl = _metrics(two, "rl")
+    assert [line["step"] for line in rl] == [1, 2]
+    for mine, theirs in zip(rl, _metrics(one, "rl"), strict=True):
+        assert mine["response_tokens"] == theirs["response_tokens"]
