@@ -22,7 +22,7 @@ from vlrl.policy.load import freeze, load_model
 from vlrl.policy.model import Policy
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.training.engine import TrainEngine
-from vlrl.training.packing import TrainDocument, micro_batches, plan
+from vlrl.training.packing import TrainDocument, document_lengths, micro_batches, plan
 from vlrl.training.ranks import Ranks, start_ranks
 from vlrl.training.rl_batch import RlBatch, build_batch, rl_loss
 from vlrl.trajectory import FinishReason, Group, Prompt, Rollout, Segment, Verdict
@@ -72,7 +72,7 @@ class Bench:
         return batch
 
     def pack(self, engine: TrainEngine, documents: list[TrainDocument], split: int) -> Any:
-        tokens = _capacity([len(d.ids) for d in documents], split)
+        tokens = _capacity(documents, split)
         ranks = self.ranks
         return micro_batches(
             documents,
@@ -93,12 +93,13 @@ class Bench:
         return engine.step(self.pack(engine, batch.documents, split), loss)
 
 
-def _capacity(lengths: list[int], count: int) -> int:
+def _capacity(documents: list[TrainDocument], count: int) -> int:
     """The fewest tokens a micro-batch with which there are `count` of them."""
-    tokens = max(*lengths, -(-sum(lengths) // count))
-    while len(plan(lengths, tokens)) > count:
+    lengths, shared = document_lengths(documents)
+    tokens = max(lengths)
+    while len(plan(lengths, shared, tokens)) > count:
         tokens += 1
-    assert len(plan(lengths, tokens)) == count
+    assert len(plan(lengths, shared, tokens)) == count
     return tokens
 
 
@@ -270,7 +271,7 @@ def measure_mixed(bench: Bench) -> dict[str, Any]:
         ("frozen zero 3", 3, {"frozen": ["vision"]}),
     ):
         engine = bench.engine(stage, **options)
-        for step, (split, groups) in enumerate(((3, mixed), (4, mixed), (2, text))):
+        for step, (split, groups) in enumerate(((3, mixed), (2, mixed), (2, text))):
             micro = list(bench.pack(engine, documents, split))
             with_images = torch.tensor([float(bool(batch.inputs.images)) for batch in micro])
             dist.all_reduce(with_images)

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -36,18 +37,32 @@ def test_every_plan_keeps_order_capacity_and_the_multiple_of_ranks() -> None:
     generator = random.Random(0)
     for _ in range(2000):
         lengths, capacity, world = _random_case(generator)
-        bins = plan(lengths, capacity, world)
+        shared = _random_shares(lengths, generator)
+        bins = plan(lengths, shared, capacity, world)
         assert [i for members in bins for i in members] == list(range(len(lengths)))
-        assert all(sum(lengths[i] for i in members) <= capacity for members in bins)
+        assert all(_tokens(members, lengths, shared) <= capacity for members in bins)
         assert len(bins) % world == 0
         used = [members for members in bins if members]
         assert bins[: len(used)] == used  # stand-ins come last
         assert len(bins) - len(used) < world
         # As few batches as any split in order could take, rounded up to the ranks.
-        fewest, room = 0, 0
-        for length in lengths:
-            fewest, room = (fewest, room - length) if length <= room else (fewest + 1, capacity - length)
+        fewest, start = 0, 0
+        while start < len(lengths):
+            ends = range(start + 1, len(lengths) + 1)
+            start = max(e for e in ends if _tokens(list(range(start, e)), lengths, shared) <= capacity)
+            fewest += 1
         assert len(bins) == -(-fewest // world) * world
+
+
+def _random_shares(lengths: list[int], generator: random.Random) -> list[int]:
+    """For each document tokens that the one before it holds too, often none."""
+    shares = [generator.randint(0, min(pair)) for pair in pairwise(lengths)]
+    return [0] + [generator.choice([0, share]) for share in shares]
+
+
+def _tokens(members: list[int], lengths: list[int], shared: list[int]) -> int:
+    """Tokens of a row that holds `members`, what neighbours share only once."""
+    return sum(lengths[i] - (shared[i] if place else 0) for place, i in enumerate(members))
 
 
 def test_no_other_split_in_order_has_a_smaller_largest_batch() -> None:
@@ -55,34 +70,40 @@ def test_no_other_split_in_order_has_a_smaller_largest_batch() -> None:
     for _ in range(200):
         lengths = [generator.randint(1, 12) for _ in range(generator.randint(1, 8))]
         world = generator.choice([1, 2])
-        bins = plan(lengths, 14, world)
-        largest = max(sum(lengths[i] for i in members) for members in bins)
-        assert largest == _best(lengths, len(bins))
+        shared = _random_shares(lengths, generator)
+        bins = plan(lengths, shared, 14, world)
+        largest = max(_tokens(members, lengths, shared) for members in bins)
+        assert largest == _best(list(range(len(lengths))), lengths, shared, len(bins))
 
 
-def _best(lengths: list[int], count: int) -> int:
-    """The smallest largest sum over all ways to cut `lengths` into at most `count` runs."""
-    if count == 1 or len(lengths) == 1:
-        return sum(lengths)
-    return min(
-        max(sum(lengths[:cut]), _best(lengths[cut:], count - 1)) if cut < len(lengths) else sum(lengths)
-        for cut in range(1, len(lengths) + 1)
+def _best(members: list[int], lengths: list[int], shared: list[int], count: int) -> int:
+    """The smallest largest row over all ways to cut `members` into at most `count` runs."""
+    whole = _tokens(members, lengths, shared)
+    if count == 1 or len(members) == 1:
+        return whole
+    cuts = (
+        max(_tokens(members[:c], lengths, shared), _best(members[c:], lengths, shared, count - 1))
+        for c in range(1, len(members))
     )
+    return min(whole, *cuts)
 
 
 def test_a_huge_and_many_tiny_documents_are_planned_at_once() -> None:
     started = time.perf_counter()
     lengths = [1] * 20_000
     lengths[777] = 100_000
-    bins = plan(lengths, 100_000, world=8)
+    bins = plan(lengths, [0] * len(lengths), 100_000, world=8)
     assert len(bins) == 8 and sum(len(members) for members in bins) == 20_000
     assert time.perf_counter() - started < 2
 
 
 def test_ranks_get_whole_batches_where_there_is_enough_for_all() -> None:
-    assert plan([10] * 8, 100, world=2) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert plan([10] * 8, 40, world=3) == [[0, 1, 2], [3, 4, 5], [6, 7]]
-    assert plan([10], 40, world=2) == [[0], []]
+    alone = [0] * 8
+    assert plan([10] * 8, alone, 100, world=2) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert plan([10] * 8, alone, 40, world=3) == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert plan([10], [0], 40, world=2) == [[0], []]
+    # Two prompts of six tokens, each of four documents: a row holds a whole group.
+    assert plan([10] * 8, [0, 6, 6, 6] * 2, 22) == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_documents_gather_and_scatter_every_token_once() -> None:

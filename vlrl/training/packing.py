@@ -53,31 +53,49 @@ class MicroBatch:
         return self.documents[self.owner]
 
 
-def plan(lengths: list[int], max_tokens: int, world: int = 1) -> list[list[int]]:
+def shared_tokens(last: TrainDocument | None, document: TrainDocument) -> int:
+    """Length of the prompt of `document`, where the one before it has the same; else 0."""
+    count = document.prompt_tokens
+    if last is None or last.prompt_tokens != count or last.images != document.images:
+        return 0
+    return count if last.ids[:count] == document.ids[:count] else 0
+
+
+def plan(lengths: list[int], shared: list[int], max_tokens: int, world: int = 1) -> list[list[int]]:
     """Split documents, in order, into as few micro-batches of at most `max_tokens` as there can be.
 
-    Their number is a multiple of `world` (the last ones may be empty lists), and among such splits this
-    is the one whose largest micro-batch is smallest, so that ranks seldom wait for each other.
+    `shared` holds how many tokens each document need not bring where the one before it lies in the same
+    micro-batch. The number of micro-batches is a multiple of `world` (the last ones may be empty lists), and
+    among such splits this is the one whose largest is smallest, so that ranks seldom wait for each other.
     """
     assert lengths and max(lengths) <= max_tokens
-    count = -(-len(_fill(lengths, max_tokens)) // world) * world
+    count = -(-len(_fill(lengths, shared, max_tokens)) // world) * world
     sizes = range(max(lengths), max_tokens + 1)
-    # Filling in order needs the fewest micro-batches of a size, and fewer the larger the size.
-    size = sizes[bisect_left(sizes, True, key=lambda size: len(_fill(lengths, size)) <= count)]
-    bins = _fill(lengths, size)
+    # Filling in order needs the fewest micro-batches of a size, and fewer the larger the size; for a
+    # micro-batch that starts a document later never holds more tokens, since none shares more than was there.
+    size = sizes[bisect_left(sizes, True, key=lambda size: len(_fill(lengths, shared, size)) <= count)]
+    bins = _fill(lengths, shared, size)
     return bins + [[] for _ in range(-len(bins) % world)]
 
 
-def _fill(lengths: list[int], capacity: int) -> list[list[int]]:
+def _fill(lengths: list[int], shared: list[int], capacity: int) -> list[list[int]]:
     bins: list[list[int]] = []
-    room = 0
+    room = -1
     for index, length in enumerate(lengths):
-        if length > room:
+        own = length - shared[index]
+        if own > room:
             bins.append([])
-            room = capacity
+            room, own = capacity, length
         bins[-1].append(index)
-        room -= length
+        room -= own
     return bins
+
+
+def document_lengths(documents: list[TrainDocument]) -> tuple[list[int], list[int]]:
+    """Tokens of each document, and how many of them it shares with the one before it."""
+    before = [None, *documents[:-1]]
+    shared = [shared_tokens(last, document) for last, document in zip(before, documents, strict=True)]
+    return [len(document.ids) for document in documents], shared
 
 
 def micro_batches(
@@ -96,7 +114,7 @@ def micro_batches(
     `use_every_weight` (see `TrainEngine.must_use_every_weight`): no micro-batch leaves out the vision tower.
     """
     idle = processor.blank_image_inputs() if use_every_weight and processor.takes_images else None
-    bins = plan([len(d.ids) for d in documents], max_tokens, world)
+    bins = plan(*document_lengths(documents), max_tokens, world)
     for members in bins[rank::world]:
         batch = pack(documents, members or bins[0][:1], policy, processor, device)
         batch.empty = not members
@@ -155,7 +173,7 @@ class _Row:
 
     def add(self, document: TrainDocument) -> torch.Tensor:
         """Append what the row does not hold yet; int64 [length], the place of each token of `document`."""
-        ids, shared = torch.tensor(document.ids), self._shared_tokens(document)
+        ids, shared = torch.tensor(document.ids), shared_tokens(self._last, document)
         if shared:
             # Only text follows a prompt, so its positions count on from the largest.
             start = int(self._prompt_positions.max()) + 1
@@ -171,13 +189,6 @@ class _Row:
         self._length += len(own)
         self._last = document
         return self.spans[-1]
-
-    def _shared_tokens(self, document: TrainDocument) -> int:
-        """Length of the prompt, where the last document has the same one."""
-        last, count = self._last, document.prompt_tokens
-        if last is None or last.prompt_tokens != count or last.images != document.images:
-            return 0
-        return count if last.ids[:count] == document.ids[:count] else 0
 
     def _image(self, image: ImageRef) -> dict[str, torch.Tensor]:
         """Inputs of an image that stands next in the row; equal ones are made once."""
