@@ -73,11 +73,13 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     documents: Documents | None = None,
+    sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """query [1, heads, T, dim]; key, value [1, kv_heads, T, dim] -> [1, T, heads, dim].
 
-    Without `documents` (generation with a cache) it is transformers' own SDPA.
+    `sliding_window` counts the tokens that a layer's token sees, itself included; None is all of them.
+    Without `documents` (generation with a cache) it is transformers' own SDPA, windows being in its mask.
     """
     if documents is None:
         return sdpa_attention_forward(
@@ -89,8 +91,16 @@ def packed_attention(
     outputs = []
     for index in documents.buckets:
         qb, kb, vb = (_gather(x, index) for x in (q, k, v))
+        window = _window_mask(index, sliding_window)
         out = scaled_dot_product_attention(
-            qb, kb, vb, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=heads != kv_heads
+            qb,
+            kb,
+            vb,
+            attn_mask=window,
+            is_causal=window is None,
+            scale=scaling,
+            dropout_p=dropout,
+            enable_gqa=heads != kv_heads,
         )
         outputs.append(out.transpose(1, 2).reshape(-1, heads, out.shape[-1]))
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -100,6 +110,15 @@ def packed_attention(
 def _gather(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """[T, heads, dim] -> [documents, heads, longest, dim]"""
     return x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:]).transpose(1, 2)
+
+
+def _window_mask(index: torch.Tensor, sliding_window: int | None) -> torch.Tensor | None:
+    """bool [longest, longest] of what each place sees, where the window is shorter than the documents."""
+    longest = index.shape[1]
+    if sliding_window is None or sliding_window >= longest:
+        return None
+    causal = torch.ones(longest, longest, dtype=torch.bool, device=index.device).tril()
+    return causal.triu(1 - sliding_window)
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)

@@ -8,6 +8,7 @@ from vlrl.config.policy import Part, PolicyConfig
 from vlrl.errors import UserError
 from vlrl.policy.attention import PACKED_ATTENTION
 from vlrl.policy.processor import PolicyProcessor
+from vlrl.policy.supported import check_supported
 
 # Module names by part, across the families of transformers; the first match on a parameter's path decides.
 _PARTS: tuple[tuple[Part, tuple[str, ...]], ...] = (
@@ -31,7 +32,8 @@ def load_model(path: str, dtype: torch.dtype, revision: str | None = None) -> An
     """A transformers image-text or causal model with packed attention in its language part.
 
     Raises:
-        UserError: the folder or hub id holds no loadable weights.
+        UserError: the folder or hub id holds no loadable weights, or an architecture that cannot be trained
+            exactly on packed rows.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
@@ -45,6 +47,7 @@ def load_model(path: str, dtype: torch.dtype, revision: str | None = None) -> An
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"policy.path {path}: not a loadable checkpoint ({reason})") from None
+    check_supported(path, model)
     return model
 
 

@@ -92,11 +92,16 @@ class PolicyProcessor:
         """Load from a local folder or hub id.
 
         Raises:
-            UserError: no checkpoint there, or one without a chat template.
+            UserError: no checkpoint there, or one without a chat template or a number of positions.
         """
         from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
         config = _load_part(AutoConfig, path, revision)
+        if getattr(config.get_text_config(), "max_position_embeddings", None) is None:
+            raise UserError(
+                f"policy.path {path}: the architecture '{config.model_type}' states no "
+                "max_position_embeddings, so it has no rotary positions; choose one such as Qwen3-VL, Qwen2.5-VL, Idefics 3 or Qwen3"
+            )
         processor = _load_part(AutoProcessor, path, revision)
         tokenizer = getattr(processor, "tokenizer", processor)
         if not (getattr(processor, "chat_template", None) or tokenizer.chat_template):
