@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,6 @@ def test_errors_are_no_wrong_answers() -> None:
         assert bomb.status == "grader_error" and bomb.reward == 0.0 and bomb.rule.startswith("timeout")
         assert right.reward == 1.0
         assert group.rewards == [1.0]
-        stats = grader.stats()
-    assert stats["graded"] == 2 and stats["status/grader_error"] == 1 and stats["rule/timeout"] == 1
-    assert stats["math_verify/gradings"] == 1 and stats["math_verify/timeout"] == 1
-    assert 0.3 < stats["seconds"] < 60
 
 
 def test_thinking_opened_by_the_generation_prompt() -> None:
@@ -77,9 +74,12 @@ def test_thinking_opened_by_the_generation_prompt() -> None:
 
 
 def test_a_pair_goes_to_the_pool_once() -> None:
-    with Grader(RewardConfig()) as grader:
+    with Grader(RewardConfig(timeout_s=0.5)) as grader:
         assert {v.status for v in _verdicts(grader, _group("x+y", *["\\boxed{y+x}"] * 8))} == {"correct"}
-        assert grader.stats()["math_verify/gradings"] == 1
+        start = time.monotonic()
+        bombs = _verdicts(grader, _group("5", *["\\boxed{9^{9^{9^9}}}"] * 16))
+        assert {v.status for v in bombs} == {"grader_error"}
+        assert time.monotonic() - start < 4  # of the eight seconds that sixteen deadlines take
 
 
 def test_exact(grader: Grader) -> None:

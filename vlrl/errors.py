@@ -1,7 +1,8 @@
 """The errors a person reads.
 
 `UserError` is the user's to mend: the command line prints its one sentence and exits with 2.
-`WaitTimeout` is a deadline that passed; it says what was waited for and for how long.
+`WaitTimeout` is a deadline that passed; it says what was waited for and for how long (exit code 3).
+`EngineError` is an engine or a process of it that failed; it names the log (exit code 4).
 """
 
 
@@ -16,3 +17,7 @@ class WaitTimeout(RuntimeError):
         super().__init__(f"waited {seconds:.0f} s for {waited_for}")
         self.waited_for = waited_for
         self.seconds = seconds
+
+
+class EngineError(Exception):
+    """One sentence on which engine failed, how, and the log that says why."""

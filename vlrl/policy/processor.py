@@ -100,7 +100,7 @@ class PolicyProcessor:
         if getattr(config.get_text_config(), "max_position_embeddings", None) is None:
             raise UserError(
                 f"policy.path {path}: the architecture '{config.model_type}' states no "
-                "max_position_embeddings, so it has no rotary positions; choose one such as Qwen3-VL, Qwen2.5-VL, Idefics 3 or Qwen3"
+                "max_position_embeddings, so it has no rotary positions; choose one that has, such as Qwen3"
             )
         processor = _load_part(AutoProcessor, path, revision)
         tokenizer = getattr(processor, "tokenizer", processor)

@@ -1,8 +1,6 @@
 """Groups in, verdicts on: what every rollout of a batch has earned."""
 
-import threading
-import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 from types import TracebackType
@@ -27,9 +25,6 @@ class Grader:
         self._thinking_open = thinking_open
         self._pool = GradingPool(config.workers, config.timeout_s, config.memory_mb)
         self._registry = Registry(self._pool)
-        self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
-        self._seconds = 0.0
 
     def __enter__(self) -> "Grader":
         return self
@@ -60,8 +55,9 @@ class Grader:
 
         Raises:
             UserError: a prompt names an unknown verifier or cannot be judged by it.
+            WaitTimeout: the grading processes hang.
+            EngineError: they do not start.
         """
-        start = time.monotonic()
         waiting: defaultdict[str, list[tuple[Rollout, Submission]]] = defaultdict(list)
         for group in groups:
             self._registry.verifier_of(group.prompt)
@@ -77,13 +73,6 @@ class Grader:
             verdicts = verifier.judge([submission for _, submission in pairs])
             for (rollout, _), verdict in zip(pairs, verdicts, strict=True):
                 rollout.verdict = self._priced(verdict)
-        self._record(groups, time.monotonic() - start)
-
-    def stats(self) -> dict[str, float]:
-        """Totals so far: `graded`, `seconds`, `status/*`, `rule/*`, and the pool's as `math_verify/*`."""
-        with self._lock:
-            totals = {"seconds": self._seconds, **self._counts}
-        return totals | {f"math_verify/{name}": count for name, count in self._pool.stats().items()}
 
     def _unanswered(self, rollout: Rollout) -> Verdict:
         reason = rollout.finish_reason
@@ -94,13 +83,3 @@ class Grader:
 
     def _priced(self, verdict: Verdict) -> Verdict:
         return replace(verdict, reward=self._config.wrong) if verdict.status == "wrong" else verdict
-
-    def _record(self, groups: list[Group], seconds: float) -> None:
-        verdicts = [r.verdict for group in groups for r in group.rollouts if r.verdict is not None]
-        with self._lock:
-            self._seconds += seconds
-            self._counts["graded"] += len(verdicts)
-            for verdict in verdicts:
-                self._counts[f"status/{verdict.status}"] += 1
-                # An error's rule has its detail after the colon; a series needs its kind alone.
-                self._counts[f"rule/{verdict.rule.split(':')[0]}"] += 1

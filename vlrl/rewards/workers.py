@@ -1,26 +1,29 @@
-"""math-verify behind killable processes, for threads and asyncio alike.
+"""math-verify behind killable processes, for any number of threads.
 
 A comparison can run for ever in one C call that holds the interpreter lock, so neither a thread nor an
 alarm can stop it; only killing its process can. Here each grader process serves one thread of a pool. The
 deadline runs from the moment the grader says it has started, so a queue or a busy machine's slow wake-up
-never counts against an answer.
+never counts against an answer. A batch as a whole has a deadline too: graders that keep dying or hanging
+before they start would otherwise cost a minute an answer.
 """
 
-import asyncio
+import contextlib
 import json
+import math
 import os
 import queue
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 
+from vlrl.errors import EngineError, WaitTimeout
 from vlrl.rewards.grading_process import REPLY, REQUEST, STARTED
 
 Pair = tuple[str, str]
@@ -28,6 +31,8 @@ Pair = tuple[str, str]
 _START_S = 120.0  # of the supervisor, imports on a loaded machine included
 _CONTROL_S = 30.0  # of one fork or kill
 _WAKE_S = 60.0  # of an idle grader to take up a request
+_STALL_S = 30.0  # of a grader that has begun to read or write a message
+_TURN_S = 2.0  # what a grading may cost beside itself: a kill, a fork, a wake-up on a busy machine
 _GRADINGS_PER_PROCESS = 2000  # then a fresh fork: sympy's caches grow
 
 
@@ -52,8 +57,8 @@ class GradingPool:
     """
 
     def __init__(self, workers: int, timeout_s: float, memory_mb: int) -> None:
-        self.timeout_s = timeout_s
-        self._counts: Counter[str] = Counter()
+        self.timeout_s, self._workers = timeout_s, workers
+        self._unfinished = 0
         self._counting = threading.Lock()
         self._supervisor = _Supervisor(memory_mb)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grading")
@@ -62,28 +67,45 @@ class GradingPool:
             self._idle.put(None)  # a place for a grader that is yet to be forked
 
     def grade_many(self, pairs: Sequence[Pair]) -> list[Outcome]:
-        """Outcomes of (gold, answer) pairs in their order; blocks, from any thread."""
-        return [future.result() for future in self._submit(pairs)]
+        """Outcomes of (gold, answer) pairs in their order; blocks, from any thread.
 
-    async def grade_many_async(self, pairs: Sequence[Pair]) -> list[Outcome]:
-        """As `grade_many`, without blocking the event loop."""
-        return list(await asyncio.gather(*map(asyncio.wrap_future, self._submit(pairs))))
-
-    def stats(self) -> dict[str, int]:
-        """Gradings so far, and errors by the first word of `Outcome.error`."""
-        with self._counting:
-            return dict(self._counts)
+        Raises:
+            WaitTimeout: not done although every grading could have timed out, those before this batch too.
+            EngineError: math-verify does not start at all.
+        """
+        futures, limit = self._submit(pairs)
+        try:
+            done, waiting = wait(futures, limit, FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            if waiting:
+                raise WaitTimeout(f"{len(waiting)} of {len(pairs)} gradings, whose graders hang", limit)
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
 
     def close(self) -> None:
         """End every process. Gradings under way come back as errors; a later one raises RuntimeError."""
         self._supervisor.close()
         self._threads.shutdown(wait=True)
 
-    def _submit(self, pairs: Sequence[Pair]) -> list[Future[Outcome]]:
-        return [self._threads.submit(self._grade, pair) for pair in pairs]
+    def _submit(self, pairs: Sequence[Pair]) -> tuple[list[Future[Outcome]], float]:
+        """The gradings, and the seconds after which they must all be done, whatever waits before them."""
+        with self._counting:
+            self._unfinished += len(pairs)
+            turns = math.ceil(self._unfinished / self._workers)
+        futures = [self._threads.submit(self._grade, pair) for pair in pairs]
+        for future in futures:
+            future.add_done_callback(self._count_off)
+        return futures, _START_S + _WAKE_S + turns * (self.timeout_s + _TURN_S)
+
+    def _count_off(self, _: Future[Outcome]) -> None:
+        with self._counting:
+            self._unfinished -= 1
 
     def _grade(self, pair: Pair) -> Outcome:
-        worker = self._idle.get()  # as many places as threads: never waits
+        worker = self._idle.get_nowait()  # there are as many places as threads
         try:
             worker = self._take_up(pair, worker)
             outcome = worker.finish(self.timeout_s)
@@ -94,10 +116,6 @@ class GradingPool:
             worker, outcome = None, Outcome(None, f"refused: {error or type(error).__name__}")
         finally:
             self._idle.put(worker)
-        with self._counting:
-            self._counts["gradings"] += 1
-            if outcome.error:
-                self._counts[outcome.error.split(":")[0]] += 1
         return outcome
 
     def _take_up(self, pair: Pair, worker: "_Worker | None") -> "_Worker":
@@ -109,7 +127,11 @@ class GradingPool:
             except (OSError, EOFError):
                 self._supervisor.kill(worker)
         worker = self._supervisor.fork()
-        worker.start(pair)
+        try:
+            worker.start(pair)
+        except (OSError, EOFError):
+            self._supervisor.kill(worker)
+            raise
         return worker
 
 
@@ -161,9 +183,9 @@ class _Supervisor:
 
         Raises:
             OSError: the pool is closed, or the supervisor failed twice.
-            RuntimeError: math-verify does not start at all.
+            EngineError: math-verify does not start at all.
         """
-        ours, theirs = Pipe()
+        ours, theirs = _connections()
         try:
             with self._lock:
                 try:
@@ -191,8 +213,11 @@ class _Supervisor:
 
     def close(self) -> None:
         """End the supervisor and its graders for good."""
+        self._closed = True  # before the lock, whose other waiters are thereby refused
+        starting = self._process if self._control is None else None
+        if starting is not None:
+            starting.kill()  # whoever holds the lock waits for it
         with self._lock:
-            self._closed = True
             self._drop()
 
     def _request(self, operation: bytes, pid: int, fds: list[int]) -> int:
@@ -215,16 +240,17 @@ class _Supervisor:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        self._control = ours
         ours.settimeout(_START_S)
         try:
             _receive(ours)
         except OSError as error:
+            ours.close()
             self._drop()
-            raise RuntimeError(
-                f"the grading supervisor did not start ({error}); see its message above"
+            raise EngineError(
+                f"math-verify's grading process did not start ({error}); see its message above"
             ) from None
         ours.settimeout(_CONTROL_S)
+        self._control = ours
         return ours
 
     def _drop(self) -> None:
@@ -236,7 +262,16 @@ class _Supervisor:
                 process.wait(5.0)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):  # it dies when the kernel lets it
+                    process.wait(5.0)
+
+
+def _connections() -> tuple[Connection, Connection]:
+    """Ours and a grader's. On ours a stalled grader is an OSError, whichever way a message goes."""
+    ours, theirs = socket.socketpair()
+    for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+        ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(_STALL_S), 0))
+    return Connection(ours.detach()), Connection(theirs.detach())
 
 
 def _receive(control: socket.socket) -> int:
