@@ -61,6 +61,14 @@ class Plain:
         return dict(self.processor(text=[text], return_tensors="pt", add_special_tokens=False, **pictures))
 
 
+def nucleus(logprobs: torch.Tensor, top_p: float) -> torch.Tensor:
+    """float32 [T, V]: log-probs after the fewest tokens that hold `top_p` are kept, -inf for the others."""
+    ordered, order = logprobs.sort(-1, descending=True)
+    before = ordered.exp().cumsum(-1) - ordered.exp()
+    kept = torch.zeros_like(logprobs, dtype=torch.bool).scatter(-1, order, before < top_p)
+    return logprobs.masked_fill(~kept, -torch.inf).log_softmax(-1)
+
+
 def make_request(
     processor: PolicyProcessor,
     case: Case,

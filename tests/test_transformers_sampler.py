@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import ModelBuilder
-from tests.plain import Case, Plain, make_request
+from tests.plain import Case, Plain, make_request, nucleus
 from vlrl.errors import WaitTimeout
 from vlrl.images import ImageRef
 from vlrl.policy.load import load_model
@@ -32,21 +32,23 @@ def _cases(architecture: str, draw_image: DrawImage) -> list[Case]:
 
 
 @pytest.mark.parametrize("architecture", ["qwen3_vl", "qwen2_5_vl", "idefics3", "qwen3"])
-@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.6, 1.0), (0.8, 0.5)])
 def test_logprobs_are_those_of_a_plain_forward(
-    build_model: ModelBuilder, draw_image: DrawImage, architecture: str, temperature: float
+    build_model: ModelBuilder, draw_image: DrawImage, architecture: str, temperature: float, top_p: float
 ) -> None:
     folder = build_model(architecture)
     sampler, processor = _sampler(folder)
     plain = Plain(folder)
     cases = [case for case in _cases(architecture, draw_image) for _ in range(3)]
-    requests = [make_request(processor, case, i, temperature=temperature) for i, case in enumerate(cases)]
+    requests = [make_request(processor, case, i, 24, temperature, top_p) for i, case in enumerate(cases)]
     responses = sampler.sample(requests, timeout=60)
     assert len({tuple(r[0].token_ids) for r in responses}) == len(responses)
     for case, segments in zip(cases, responses, strict=True):
         assert len(segments) == 1 and segments[0].finish_reason in ("stop", "length")
         ids, logprobs = segments[0].token_ids, segments[0].logprobs
-        assert plain.worst_gap(case, ids, logprobs, processor.banned_ids, temperature) < 1e-4
+        kept = nucleus(plain.logprobs(case, ids, processor.banned_ids, temperature), top_p)
+        own = kept.gather(1, torch.tensor(ids)[:, None]).squeeze(1)
+        torch.testing.assert_close(torch.tensor(logprobs), own, rtol=0, atol=1e-4)
 
 
 def test_draws_depend_on_the_request_alone(build_model: ModelBuilder, draw_image: DrawImage) -> None:

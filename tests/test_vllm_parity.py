@@ -5,16 +5,16 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import ModelBuilder
-from tests.plain import Case, Plain, make_request
+from tests.plain import Case, Plain, make_request, nucleus
 from vlrl.config.sampling import SamplingConfig
-from vlrl.errors import UserError, WaitTimeout
+from vlrl.errors import EngineError, UserError, WaitTimeout
 from vlrl.images import ImageRef
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import SampleRequest
@@ -104,13 +104,17 @@ def test_parity_and_seeds(engine: Engine) -> None:
 
 
 def test_temperature_and_top_p(engine: Engine) -> None:
-    case = engine.cases[-1]
-    request = make_request(engine.processor, case, 5, 40, temperature=0.7)
-    (segment,) = engine.sampler.sample([request], timeout=60)[0]
-    gap = engine.plain[0].worst_gap(
-        case, segment.token_ids, segment.logprobs, engine.processor.banned_ids, 0.7
-    )
-    assert gap < TOLERANCE
+    case, banned = engine.cases[-1], engine.processor.banned_ids
+    request = make_request(engine.processor, case, 5, 40, temperature=0.7, top_p=0.5)
+    cold, cut = (engine.sampler.sample([r], timeout=60)[0][0] for r in (replace(request, top_p=1.0), request))
+    assert engine.plain[0].worst_gap(case, cold.token_ids, cold.logprobs, banned, 0.7) < TOLERANCE
+    full = engine.plain[0].logprobs(case, cut.token_ids, banned, 0.7)
+    kept = nucleus(full, 0.5)
+    # Without the cut a response of this length would not stay among so few tokens.
+    assert (kept == -torch.inf).sum() > kept.numel() / 2
+    own = kept.gather(1, torch.tensor(cut.token_ids)[:, None]).squeeze(1)
+    torch.testing.assert_close(torch.tensor(cut.logprobs), own, rtol=0, atol=TOLERANCE)
+    assert (own > full.gather(1, torch.tensor(cut.token_ids)[:, None]).squeeze(1) + 0.1).any()
 
 
 def test_media_ids_are_never_sampled(engine: Engine) -> None:
@@ -186,17 +190,17 @@ def test_last_a_broken_engine_refuses(engine: Engine) -> None:
             if child.name == "EngineCore":
                 assert child.pid is not None
                 os.kill(child.pid, signal.SIGKILL)
-        with pytest.raises(RuntimeError, match="the vLLM engine died"):
+        with pytest.raises(EngineError, match=r"^the vLLM engine died \(see .*engine\.log\)$"):
             engine.sampler.sample([request], timeout=60)
         return
     weights = dict(engine.plain[1].model.named_parameters())
     lost = "k_proj.weight" if engine.architecture == "qwen3_vl" else "mlp.down_proj.weight"
     name = next(n for n in weights if n.endswith(lost))
     del weights[name]
-    with pytest.raises(RuntimeError, match="weight update to version 9 failed"):
+    with pytest.raises(EngineError, match="weight update to version 9 failed"):
         engine.sampler.update_weights(weights.items(), version=9)
     assert "the weight update lacks" in (engine.log_dir / "engine.log").read_text()
-    with pytest.raises(RuntimeError, match="refuses to sample: the weight update to version 9 failed"):
+    with pytest.raises(EngineError, match="refuses to sample: the weight update to version 9 failed"):
         engine.sampler.sample([request], timeout=60)
     assert engine.sampler.policy_version == 4
 
@@ -211,7 +215,7 @@ def test_startup_deadline_and_failure(build_model: ModelBuilder, tmp_path: Path)
             path, config, processor, trainer_dtype="float32", max_model_len=64, seed=0, log_dir=tmp_path
         )
 
-    with pytest.raises(RuntimeError, match=r"vLLM did not start: .*engine\.log"):
+    with pytest.raises(EngineError, match=r"vLLM did not start: .*engine\.log"):
         start(tmp_path / "nothing", 60)
     with pytest.raises(WaitTimeout, match="vLLM to start"):
         start(folder, 0.5)

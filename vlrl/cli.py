@@ -5,22 +5,24 @@ import sys
 from pathlib import Path
 
 import vlrl
-from vlrl.errors import UserError, WaitTimeout
+from vlrl.errors import EngineError, UserError, WaitTimeout
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point: 0 when done, 2 on the user's mistake (one line), 3 when a deadline passed."""
+    """Entry point: 0 when done, or one line and 2 on the user's mistake, 3 when a deadline passed, 4 when an
+    engine failed.
+    """
     arguments = _parse(argv)
     try:
         return int(arguments.command(arguments) or 0)
     except UserError as error:
         print(f"vlrl: {error}", file=sys.stderr)
         return 2
-    except WaitTimeout as error:
+    except (WaitTimeout, EngineError) as error:
         print(
             f"vlrl: {error}; nothing committed is lost: run the same command with --resume", file=sys.stderr
         )
-        return 3
+        return 3 if isinstance(error, WaitTimeout) else 4
     except KeyboardInterrupt:
         print("vlrl: interrupted; go on with --resume", file=sys.stderr)
         return 130

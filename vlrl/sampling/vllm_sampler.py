@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from vlrl.config.sampling import SamplingConfig
-from vlrl.errors import UserError, WaitTimeout
+from vlrl.errors import EngineError, UserError, WaitTimeout
 from vlrl.policy.logprobs import BAN_BIAS
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import SampleRequest
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Work = Coroutine[Any, Any, Any]
 UPDATE_TIMEOUT_S = 600.0
+_CLOSE_S = 10.0  # of the engine, then of its event loop
 
 
 class VllmSampler:
@@ -44,7 +45,7 @@ class VllmSampler:
     Raises:
         UserError: vLLM is not installed.
         WaitTimeout: the engine is not up after `config.startup_timeout_s`.
-        RuntimeError: the engine died while starting; names the log.
+        EngineError: the engine died while starting; names the log.
     """
 
     def __init__(
@@ -84,7 +85,6 @@ class VllmSampler:
             str(model_path), revision, config, trainer_dtype, max_model_len, seed, processor.takes_images
         )
         self._engine = self._start(start, config.startup_timeout_s)
-        self._call(self._engine.update_weight_version(str(policy_version)), "vLLM to take its version")
         self._sender = start.make_sender()
 
     def sample(self, requests: list[SampleRequest], timeout: float) -> list[list[Segment]]:
@@ -92,8 +92,8 @@ class VllmSampler:
 
         Raises:
             WaitTimeout: not done after `timeout` seconds; the requests are aborted.
-            RuntimeError: the engine is dead, a weight update failed, or a prompt's placeholders expanded to
-                other ids than the request's.
+            EngineError: the engine is dead, or a weight update failed.
+            RuntimeError: a prompt's placeholders expanded to other ids than the request's.
         """
         self._refuse_if_poisoned()
         for request in requests:
@@ -105,7 +105,7 @@ class VllmSampler:
         """Replace every weight; running requests go on under the new ones, on their old KV cache.
 
         Raises:
-            RuntimeError: the update failed or hung. From then on the sampler refuses to sample.
+            EngineError: the update failed or hung. From then on the sampler refuses to sample.
         """
         from vlrl.sampling.weight_transfer import SyncClient
 
@@ -116,19 +116,19 @@ class VllmSampler:
             self._sender.send(SyncClient(self._engine, self._call))
             self._call(self._drop_caches_and_resume(version), "vLLM to resume")
         except BaseException as error:
-            self._poison = f"the weight update to version {version} failed: {error}"
+            self._poison = f"the weight update to version {version} failed: {_first_line(error)}"
             self._loop.call_soon_threadsafe(self._cancel_running)
             if not isinstance(error, Exception):
                 raise
-            raise RuntimeError(f"{self._poison} (see {self._log})") from error
+            raise EngineError(f"{self._poison} (see {self._log})") from error
 
     def close(self) -> None:
-        """Stop the engine's processes and the event loop. Safe to call twice."""
+        """Stop the engine's processes and the event loop, each within seconds. Safe to call twice."""
         if self._engine is None:
             return
         self._poison = "it is closed"
         self._loop.call_soon_threadsafe(self._cancel_running)
-        self._engine.shutdown(timeout=10)
+        self._engine.shutdown(timeout=_CLOSE_S)
         self._engine = None
         self._stop_loop()
 
@@ -145,7 +145,7 @@ class VllmSampler:
             self._loop.call_soon_threadsafe(self._loop.stop)
             if isinstance(error, (UserError, WaitTimeout, KeyboardInterrupt)):
                 raise
-            raise RuntimeError(f"vLLM did not start: {error} (see {self._log})") from error
+            raise EngineError(f"vLLM did not start: {_first_line(error)} (see {self._log})") from error
 
     def _call(self, work: Work, waited_for: str, timeout: float = UPDATE_TIMEOUT_S) -> Any:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -162,7 +162,7 @@ class VllmSampler:
 
     def _refuse_if_poisoned(self) -> None:
         if self._poison is not None:
-            raise RuntimeError(f"the sampler refuses to sample: {self._poison}")
+            raise EngineError(f"the sampler refuses to sample: {self._poison} (see {self._log})")
 
     def _check_length(self, request: SampleRequest) -> None:
         total = len(request.expanded_ids) + request.max_tokens
@@ -173,9 +173,12 @@ class VllmSampler:
             )
 
     def _stop_loop(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._drain(), self._loop).result(timeout=10)
+        try:
+            asyncio.run_coroutine_threadsafe(self._drain(), self._loop).result(_CLOSE_S)
+        except FutureTimeout:
+            return  # something blocks the loop: its thread ends with the process
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=10)
+        self._thread.join(_CLOSE_S)
         self._loop.close()
 
     # -- on the loop's thread
@@ -184,6 +187,8 @@ class VllmSampler:
         engine = await start_engine(start, self._log)
         if self._poison is not None:  # it came up after its deadline, and nobody waits for it any more
             engine.shutdown(timeout=0)
+        else:
+            await engine.update_weight_version(str(self.policy_version))
         return engine
 
     async def _sample_all(self, requests: list[SampleRequest]) -> list[list[Segment]]:
@@ -194,8 +199,8 @@ class VllmSampler:
         try:
             return await asyncio.gather(*tasks)
         except EngineDeadError:
-            self._poison = f"the vLLM engine died (see {self._log})"
-            raise RuntimeError(self._poison) from None
+            self._poison = "the vLLM engine died"
+            raise EngineError(f"{self._poison} (see {self._log})") from None
         except asyncio.CancelledError:
             self._refuse_if_poisoned()
             raise
@@ -275,17 +280,23 @@ class VllmSampler:
         self._admission.release()
 
     async def _drain(self) -> None:
-        """Let everything that is left on the loop (vLLM's own tasks) see its cancellation."""
+        """Let everything that is left on the loop (vLLM's own tasks) see its cancellation.
+
+        Threads that read images are not waited for: a disk that hangs would hang this too.
+        """
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=5)
-        await self._loop.shutdown_default_executor()
+            await asyncio.wait(tasks, timeout=_CLOSE_S / 2)
 
     def _cancel_running(self) -> None:
         for task in self._running:
             task.cancel()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _segments(request: SampleRequest, completion: Any) -> list[Segment]:
@@ -293,7 +304,7 @@ def _segments(request: SampleRequest, completion: Any) -> list[Segment]:
     ids = list(completion.token_ids)
     logprobs = [step[token].logprob for step, token in zip(completion.logprobs, ids, strict=True)]
     if completion.finish_reason not in ("stop", "length"):
-        raise RuntimeError(f"request {request.request_id}: vLLM ended it with '{completion.finish_reason}'")
+        raise EngineError(f"request {request.request_id}: vLLM ended it with '{completion.finish_reason}'")
     segments = []
     for span in completion.weight_versions:
         tokens = ids[span.start : span.end]

@@ -1,0 +1,68 @@
+"""vLLM that fails or hangs: one line and an exit code for the user, and an end in time."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ModelBuilder
+from tests.plain import make_request
+from vlrl.cli import main
+from vlrl.config.sampling import SamplingConfig
+from vlrl.errors import WaitTimeout
+from vlrl.images import ImageRef
+from vlrl.policy.processor import PolicyProcessor
+from vlrl.sampling.vllm_sampler import VllmSampler
+
+pytest.importorskip("vllm")
+pytestmark = pytest.mark.vllm
+
+CONFIG = """
+name: failing
+policy: {{path: {model}}}
+data: {{train: [{{recipe: text_arithmetic, rows: 4}}]}}
+rl: {{steps: 1, prompts_per_step: 2, rollouts_per_prompt: 2, max_prompt_tokens: 64, max_response_tokens: 8}}
+sampling: {{threads: 1, kv_cache_gb: 1.0e-6}}
+trainer: {{dtype: float32, zero_stage: 0, tokens_per_micro_batch: 256, threads: 1}}
+"""
+
+
+def test_an_engine_that_does_not_start_is_one_line_and_exit_code_4(
+    build_model: ModelBuilder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.format(model=build_model("qwen3")))
+    assert main(["train", str(config), "--run-dir", str(tmp_path / "run")]) == 4
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("vlrl: vLLM did not start: ") and "engine.log)" in last and "--resume" in last
+
+
+def test_closing_leaves_a_disk_that_hangs(
+    build_model: ModelBuilder, draw_image: Callable[..., ImageRef], tmp_path: Path
+) -> None:
+    folder = build_model("qwen3_vl")
+    processor = PolicyProcessor.load(str(folder))
+    sampler = VllmSampler(
+        folder,
+        SamplingConfig(threads=1, kv_cache_gb=0.1, startup_timeout_s=240),
+        processor,
+        trainer_dtype="float32",
+        max_model_len=128,
+        seed=0,
+        log_dir=tmp_path,
+    )
+    hung = tmp_path / "hung.png"
+    os.mkfifo(hung)  # reading it waits for somebody to write
+    request = make_request(processor, ("How many?", [draw_image(1)]), 1)
+    request = replace(request, images=[replace(request.images[0], path=str(hung))])
+    try:
+        with pytest.raises(WaitTimeout, match="1 rollouts of vLLM"):
+            sampler.sample([request], timeout=1)
+        start = time.monotonic()
+        sampler.close()
+        assert time.monotonic() - start < 25
+    finally:
+        os.close(os.open(hung, os.O_WRONLY | os.O_NONBLOCK))  # lets the reader go
