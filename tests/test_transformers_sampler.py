@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -170,3 +174,41 @@ def test_deadline(build_model: ModelBuilder) -> None:
     sampler, processor = _sampler(build_model("qwen3"))
     with pytest.raises(WaitTimeout, match="1 of 1 responses"):
         sampler.sample([make_request(processor, ("How many?", []), 0)], timeout=0)
+
+
+BUILD_AT_REVISION = """
+import sys
+from pathlib import Path
+import torch
+from vlrl.config.run import RunConfig
+from vlrl.policy.load import load_processor
+from vlrl.sampling.build import build_sampler
+
+config = RunConfig.model_validate({
+    "name": "revision",
+    "policy": {"path": "somebody/model", "revision": "second"},
+    "stages": ["rl"],
+    "data": {"train": [{"recipe": "text_arithmetic", "rows": 1}]},
+    "sampling": {"engine": "transformers"},
+})
+sampler = build_sampler(config, config.policy.path, load_processor(config.policy.path, config.policy), Path())
+torch.save(sampler._model.model.embed_tokens.weight, sys.argv[1])
+"""
+
+
+def test_it_is_built_from_the_policys_revision_on_the_trainers_device(
+    build_model: ModelBuilder, tmp_path: Path
+) -> None:
+    repository = tmp_path / "hub" / "models--somebody--model"
+    (repository / "refs").mkdir(parents=True)
+    for seed, name in enumerate(("main", "second")):
+        commit = str(seed) * 40
+        (repository / "refs" / name).write_text(commit)
+        shutil.copytree(build_model("qwen3", seed=seed), repository / "snapshots" / commit)
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", BUILD_AT_REVISION, str(tmp_path / "weight.pt")]
+    subprocess.run(command, env=environment, check=True, timeout=120)
+    found = torch.load(tmp_path / "weight.pt")
+    expected = load_model(str(build_model("qwen3", seed=1)), torch.bfloat16).model.embed_tokens.weight
+    assert found.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert torch.equal(found.cpu(), expected)

@@ -16,6 +16,7 @@ from vlrl.errors import WaitTimeout
 from vlrl.images import ImageRef
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.vllm_sampler import VllmSampler
+from vlrl.sampling.vllm_start import EngineStart
 
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.vllm
@@ -45,15 +46,8 @@ def test_closing_leaves_a_disk_that_hangs(
 ) -> None:
     folder = build_model("qwen3_vl")
     processor = PolicyProcessor.load(str(folder))
-    sampler = VllmSampler(
-        folder,
-        SamplingConfig(threads=1, kv_cache_gb=0.1, startup_timeout_s=240),
-        processor,
-        trainer_dtype="float32",
-        max_model_len=128,
-        seed=0,
-        log_dir=tmp_path,
-    )
+    config = SamplingConfig(threads=1, kv_cache_gb=0.1, startup_timeout_s=240)
+    sampler = VllmSampler(EngineStart(str(folder), config, "float32", 128, seed=0), processor, tmp_path)
     hung = tmp_path / "hung.png"
     os.mkfifo(hung)  # reading it waits for somebody to write
     request = make_request(processor, ("How many?", [draw_image(1)]), 1)

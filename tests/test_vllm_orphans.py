@@ -17,13 +17,12 @@ import psutil
 from vlrl.config.sampling import SamplingConfig
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.vllm_sampler import VllmSampler
+from vlrl.sampling.vllm_start import EngineStart
 
 if __name__ == "__main__":
     path, logs = sys.argv[1:]
-    sampler = VllmSampler(
-        path, SamplingConfig(kv_cache_gb=0.1), PolicyProcessor.load(path),
-        trainer_dtype="float32", max_model_len=128, seed=0, log_dir=logs,
-    )
+    start = EngineStart(path, SamplingConfig(kv_cache_gb=0.1), "float32", max_model_len=128, seed=0)
+    sampler = VllmSampler(start, PolicyProcessor.load(path), logs)
     print("pids", *(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
     time.sleep(600)
 """

@@ -19,6 +19,7 @@ from vlrl.images import ImageRef
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import SampleRequest
 from vlrl.sampling.vllm_sampler import VllmSampler
+from vlrl.sampling.vllm_start import EngineStart
 from vlrl.trajectory import Segment
 
 pytest.importorskip("vllm")
@@ -62,15 +63,9 @@ def engine(
     folders = {seed: build_model(request.param, seed=seed) for seed in (0, 1)}
     processor = PolicyProcessor.load(str(folders[0]))
     log_dir = tmp_path_factory.mktemp("vllm")
-    sampler = VllmSampler(
-        folders[0],
-        SamplingConfig(threads=1, kv_cache_gb=0.25, max_sequences=32, startup_timeout_s=240),
-        processor,
-        trainer_dtype="float32",
-        max_model_len=CONTEXT,
-        seed=0,
-        log_dir=log_dir,
-    )
+    config = SamplingConfig(threads=1, kv_cache_gb=0.25, max_sequences=32, startup_timeout_s=240)
+    start = EngineStart(str(folders[0]), config, trainer_dtype="float32", max_model_len=CONTEXT, seed=0)
+    sampler = VllmSampler(start, processor, log_dir)
     cases: list[Case] = [("How many?", []), ("What is 12 plus 30? Think first.", [])]
     if processor.takes_images:
         cases += [
@@ -211,9 +206,7 @@ def test_startup_deadline_and_failure(build_model: ModelBuilder, tmp_path: Path)
 
     def start(path: Path, timeout: float) -> None:
         config = SamplingConfig(threads=1, kv_cache_gb=0.25, startup_timeout_s=timeout)
-        VllmSampler(
-            path, config, processor, trainer_dtype="float32", max_model_len=64, seed=0, log_dir=tmp_path
-        )
+        VllmSampler(EngineStart(str(path), config, "float32", 64, seed=0), processor, tmp_path)
 
     with pytest.raises(EngineError, match=r"vLLM did not start: .*engine\.log"):
         start(tmp_path / "nothing", 60)

@@ -54,14 +54,14 @@ def vllm_sample() -> Finding:
     from vlrl.policy.load import load_processor
     from vlrl.sampling.base import SampleRequest
     from vlrl.sampling.vllm_sampler import VllmSampler
+    from vlrl.sampling.vllm_start import EngineStart
 
     with tempfile.TemporaryDirectory() as folder:
         path = str(init_model(Path(folder) / "nano", "qwen3", "nano", ["a few words to learn"] * 9, seed=0))
         processor = load_processor(path, PolicyConfig(path=path))
         config = SamplingConfig(max_sequences=4, kv_cache_gb=0.1, threads=1, gpu_memory_utilization=0.2)
-        sampler = VllmSampler(
-            path, config, processor, trainer_dtype="float32", max_model_len=128, seed=0, log_dir=folder
-        )
+        start = EngineStart(path, config, trainer_dtype="float32", max_model_len=128, seed=0)
+        sampler = VllmSampler(start, processor, folder)
         ids = processor.encode([{"role": "user", "content": "a few words"}], []).prompt_ids
         segments = sampler.sample([SampleRequest("doctor", ids, ids, [], seed=0, max_tokens=8)], timeout=60)
         sampler.close()

@@ -8,28 +8,38 @@ from vlrl.sampling.base import Sampler
 
 
 def build_sampler(config: RunConfig, policy_path: str, processor: PolicyProcessor, log_dir: Path) -> Sampler:
-    """Start the engine of `config.sampling` on the weights at `policy_path`.
+    """Start the engine of `config.sampling` on the weights at `policy_path`, on the trainer's device.
 
     Raises:
-        UserError: the engine is not installed.
+        UserError: the engine is not installed, or there is no loadable checkpoint.
         WaitTimeout: it does not come up in time.
+        EngineError: it dies on the way.
     """
-    longest = config.rl.max_prompt_tokens + config.rl.max_response_tokens
     if config.sampling.engine == "transformers":
-        from vlrl.sampling.transformers_sampler import TransformersSampler
-
-        return TransformersSampler.load(
-            policy_path, config.sampling, processor, trainer_dtype=config.trainer.dtype
-        )
+        return _transformers(config, policy_path, processor)
     from vlrl.sampling.vllm_sampler import VllmSampler
+    from vlrl.sampling.vllm_start import EngineStart
 
-    return VllmSampler(
+    longest = config.rl.max_prompt_tokens + config.rl.max_response_tokens
+    start = EngineStart(
         policy_path,
         config.sampling,
-        processor,
         trainer_dtype=config.trainer.dtype,
         max_model_len=config.policy.context_length or longest,
         seed=config.seed,
-        log_dir=log_dir,
         revision=config.policy.revision,
     )
+    return VllmSampler(start, processor, log_dir)
+
+
+def _transformers(config: RunConfig, policy_path: str, processor: PolicyProcessor) -> Sampler:
+    import torch
+
+    from vlrl.policy.load import load_model
+    from vlrl.sampling.transformers_sampler import TransformersSampler
+
+    dtype = getattr(torch, config.sampling.dtype or config.trainer.dtype)
+    model = load_model(policy_path, dtype, config.policy.revision)
+    # The trainer has made its own GPU the current one.
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return TransformersSampler(model, processor, config.sampling.max_sequences)

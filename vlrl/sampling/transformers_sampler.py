@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from vlrl.config.sampling import SamplingConfig
 from vlrl.errors import WaitTimeout
 from vlrl.policy.logprobs import BAN_BIAS
 from vlrl.policy.model import Policy
@@ -26,32 +25,16 @@ class TransformersSampler:
     """Samples with a transformers model, either the trainer's own module or a copy.
 
     Args:
-        model: image-text or causal language model.
+        model: image-text or causal language model, on whichever device it is to run.
         max_sequences: responses decoded at a time.
     """
 
-    def __init__(
-        self, model: Any, processor: PolicyProcessor, *, max_sequences: int = 64, policy_version: int = 0
-    ) -> None:
-        self.policy_version = policy_version
+    def __init__(self, model: Any, processor: PolicyProcessor, max_sequences: int = 64) -> None:
+        self.policy_version = 0
         self._model, self._processor, self._max_sequences = model, processor, max_sequences
         self._policy = Policy(model, banned_ids=processor.banned_ids)
         # The decoding loop passes through `_turn` before each step, else an update could wait for ever.
         self._turn, self._lock = threading.Lock(), threading.Lock()
-
-    @classmethod
-    def load(
-        cls, path: str, config: SamplingConfig, processor: PolicyProcessor, *, trainer_dtype: str
-    ) -> "TransformersSampler":
-        """A sampler on its own copy of the checkpoint at `path`.
-
-        Raises:
-            UserError: no loadable checkpoint there.
-        """
-        from vlrl.policy.load import load_model
-
-        model = load_model(path, getattr(torch, config.dtype or trainer_dtype))
-        return cls(model, processor, max_sequences=config.max_sequences)
 
     def sample(self, requests: list[SampleRequest], timeout: float) -> list[list[Segment]]:
         """Segments of each request; see `Sampler.sample`."""

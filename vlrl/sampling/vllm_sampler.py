@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from vlrl.config.sampling import SamplingConfig
 from vlrl.errors import EngineError, UserError, WaitTimeout
 from vlrl.policy.logprobs import BAN_BIAS
 from vlrl.policy.processor import PolicyProcessor
@@ -35,39 +34,22 @@ _CLOSE_S = 10.0  # of the engine, then of its event loop
 class VllmSampler:
     """Samples with vLLM from a checkpoint and from every weight update after it.
 
-    Args:
-        model_path: local folder or hub id of the checkpoint to start from.
-        trainer_dtype: `float32` or `bfloat16`, used where `config.dtype` is unset.
-        max_model_len: prompt + response tokens a request may have.
-        seed: of the engine; draws depend on each request's own seed.
-        log_dir: folder for `engine.log`, which takes everything that vLLM prints.
+    `log_dir` is the folder for `engine.log`, which takes everything that vLLM prints.
 
     Raises:
         UserError: vLLM is not installed.
-        WaitTimeout: the engine is not up after `config.startup_timeout_s`.
+        WaitTimeout: the engine is not up after `startup_timeout_s`.
         EngineError: the engine died while starting; names the log.
     """
 
-    def __init__(
-        self,
-        model_path: str | Path,
-        config: SamplingConfig,
-        processor: PolicyProcessor,
-        *,
-        trainer_dtype: str,
-        max_model_len: int,
-        seed: int,
-        log_dir: str | Path,
-        revision: str | None = None,
-        policy_version: int = 0,
-    ) -> None:
+    def __init__(self, start: EngineStart, processor: PolicyProcessor, log_dir: str | Path) -> None:
         if importlib.util.find_spec("vllm") is None:
             raise UserError(
                 "sampling.engine 'vllm' needs vLLM: run `make install EXTRAS=cpu` (or gpu), "
                 "or set sampling.engine: transformers"
             )
-        self.policy_version = policy_version
-        self._processor, self._max_model_len = processor, max_model_len
+        self.policy_version = 0
+        self._processor, self._max_model_len = processor, start.max_model_len
         self._log = Path(log_dir) / "engine.log"
         self._poison: str | None = None
         # Not the policy version: the stages of a run each count theirs from the start.
@@ -79,12 +61,9 @@ class VllmSampler:
         self._thread.start()
         # No more are admitted than run at a time: the rest would hold decoded images, and a request that
         # waits inside the engine during an update would start on the old version's prefix cache.
-        self._slots = asyncio.Semaphore(config.max_sequences)
+        self._slots = asyncio.Semaphore(start.config.max_sequences)
         self._admission = asyncio.Lock()
-        start = EngineStart(
-            str(model_path), revision, config, trainer_dtype, max_model_len, seed, processor.takes_images
-        )
-        self._engine = self._start(start, config.startup_timeout_s)
+        self._engine = self._start(start)
         self._sender = start.make_sender()
 
     def sample(self, requests: list[SampleRequest], timeout: float) -> list[list[Segment]]:
@@ -134,10 +113,11 @@ class VllmSampler:
 
     # -- on the caller's thread
 
-    def _start(self, start: EngineStart, timeout: float) -> Any:
+    def _start(self, start: EngineStart) -> Any:
         before = set(multiprocessing.active_children())
         try:
-            return self._call(self._bring_up(start), f"vLLM to start (see {self._log})", timeout)
+            waited_for = f"vLLM to start (see {self._log})"
+            return self._call(self._bring_up(start), waited_for, start.config.startup_timeout_s)
         except BaseException as error:
             self._poison = "it did not start"
             for child in set(multiprocessing.active_children()) - before:
@@ -184,7 +164,7 @@ class VllmSampler:
     # -- on the loop's thread
 
     async def _bring_up(self, start: EngineStart) -> Any:
-        engine = await start_engine(start, self._log)
+        engine = await start_engine(start, self._processor.takes_images, self._log)
         if self._poison is not None:  # it came up after its deadline, and nobody waits for it any more
             engine.shutdown(timeout=0)
         else:

@@ -20,15 +20,19 @@ MIN_BATCHED_TOKENS = 4096
 
 @dataclass(slots=True, frozen=True)
 class EngineStart:
-    """What an engine is started with."""
+    """What an engine is started with.
+
+    `model_path` is a local folder or hub id; `trainer_dtype` (`float32` or `bfloat16`) is used where
+    `config.dtype` is unset; `max_model_len` counts the prompt + response tokens that a request may have;
+    `seed` is the engine's, while draws depend on each request's own.
+    """
 
     model_path: str
-    revision: str | None
     config: SamplingConfig
     trainer_dtype: str
     max_model_len: int
     seed: int
-    takes_images: bool
+    revision: str | None = None
 
     @property
     def dtype(self) -> str:
@@ -51,7 +55,7 @@ class EngineStart:
         return make_sender(self.weight_backend, dtype, self.config.tensor_parallel_size)
 
 
-async def start_engine(start: EngineStart, log: Path) -> Any:
+async def start_engine(start: EngineStart, takes_images: bool, log: Path) -> Any:
     """Start `AsyncLLM` on the running event loop. It blocks the loop, on which nothing else runs yet."""
     log.parent.mkdir(parents=True, exist_ok=True)
     # Before vLLM's own set-up, which comes too late for what its import has to say.
@@ -60,10 +64,10 @@ async def start_engine(start: EngineStart, log: Path) -> Any:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**_arguments(start)))
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**_arguments(start, takes_images)))
 
 
-def _arguments(start: EngineStart) -> dict[str, Any]:
+def _arguments(start: EngineStart, takes_images: bool) -> dict[str, Any]:
     config = start.config
     backend = SHARED_MEMORY_BACKEND if start.weight_backend == "shared_memory" else start.weight_backend
     arguments: dict[str, Any] = {
@@ -95,7 +99,7 @@ def _arguments(start: EngineStart) -> dict[str, Any]:
         arguments["gpu_memory_utilization"] = config.gpu_memory_utilization
     if config.fp32_head:
         arguments["hf_overrides"] = {"head_dtype": "float32"}
-    if start.takes_images:
+    if takes_images:
         arguments["limit_mm_per_prompt"] = {"image": MAX_IMAGES_PER_PROMPT, "video": 0}
         arguments["mm_processor_cache_gb"] = PROCESSOR_CACHE_GB
     return arguments
