@@ -195,10 +195,10 @@ def test_bad_image(work: Workplace, kind: str) -> None:
 
 
 def test_prompt_longer_than_allowed(work: Workplace) -> None:
-    work.rows[1] |= {"id": "the-long-one", "question": "word " * 300}
+    work.rows[1] |= {"question": "word " * 300}
     work.write_rows()
     line = work.refused()
-    assert "prompt the-long-one (default) has" in line and "over rl.max_prompt_tokens = 64" in line
+    assert f"{work.data} row 2: the prompt has" in line and "over rl.max_prompt_tokens = 64" in line
 
 
 def test_config_longer_than_the_checkpoint_can_read(work: Workplace) -> None:

@@ -210,6 +210,7 @@ def _parse_prompt(row: _RowReader) -> Prompt:
         ground_truth=str(truth),
         source=row.source,
         extra=extra,
+        where=row.where,
     )
 
 

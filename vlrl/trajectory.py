@@ -20,7 +20,8 @@ class Prompt:
     """One question, ready to be sampled.
 
     `messages` are chat messages whose string content holds one `<image>` marker per image.
-    `source` is verl's `data_source`: it routes the reward and groups the metrics.
+    `source` is verl's `data_source`: it routes the reward and groups the metrics. `where` is the file and
+    row it was read from.
     """
 
     id: str
@@ -30,6 +31,12 @@ class Prompt:
     ground_truth: str
     source: str = "default"
     extra: dict[str, Any] = field(default_factory=dict)
+    where: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """What an error calls it: an id may be a hash that no file shows."""
+        return self.where or f"row '{self.id}'"
 
 
 @dataclass(slots=True)

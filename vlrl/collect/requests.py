@@ -24,17 +24,17 @@ def encode_prompts(
     """Apply the config's system prompt and answer instruction, tokenise, and check the length.
 
     Raises:
-        UserError: a prompt that does not fit, or that the policy cannot read, named by its id.
+        UserError: a prompt that does not fit, or that the policy cannot read, named by its file and row.
     """
     out = []
     for prompt in prompts:
         try:
             encoded = processor.encode(prepare_messages(prompt.messages, data), prompt.images)
         except UserError as error:
-            raise UserError(f"prompt {prompt.id} ({prompt.source}): {error}") from None
+            raise UserError(f"{prompt.name}: {error}") from None
         if len(encoded.expanded_ids) > max_tokens:
             raise UserError(
-                f"prompt {prompt.id} ({prompt.source}) has {len(encoded.expanded_ids)} tokens, over "
+                f"{prompt.name}: the prompt has {len(encoded.expanded_ids)} tokens, over "
                 f"rl.max_prompt_tokens = {max_tokens}; raise it or lower policy.max_pixels"
             )
         out.append(EncodedPrompt(prompt, encoded))

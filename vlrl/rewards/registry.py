@@ -33,6 +33,6 @@ class Registry:
             if name not in VERIFIERS:
                 near = get_close_matches(name, VERIFIERS, 1)
                 hint = f"did you mean '{near[0]}'? There are" if near else "use one of"
-                raise UserError(f"row '{prompt.id}': no verifier '{name}'; {hint} {', '.join(VERIFIERS)}")
+                raise UserError(f"{prompt.name}: no verifier '{name}'; {hint} {', '.join(VERIFIERS)}")
             self._built[name] = VERIFIERS[name](self._pool)
         return self._built[name]

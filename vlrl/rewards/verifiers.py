@@ -114,7 +114,7 @@ class NumericVerifier:
         target = parse_number(tidy(prompt.ground_truth))
         if target is None:
             raise UserError(
-                f"row '{prompt.id}': the ground truth {prompt.ground_truth!r} is no plain number; "
+                f"{prompt.name}: the ground truth {prompt.ground_truth!r} is no plain number; "
                 "use the verifier 'math' for it"
             )
         try:
@@ -123,7 +123,7 @@ class NumericVerifier:
             tolerance = Fraction(-1)
         if tolerance < 0:
             given = prompt.extra["tolerance"]
-            raise UserError(f"row '{prompt.id}': tolerance {given!r} must be a number that is not negative")
+            raise UserError(f"{prompt.name}: tolerance {given!r} must be a number that is not negative")
         return target, tolerance
 
 
