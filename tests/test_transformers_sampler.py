@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from tests.conftest import ModelBuilder
 from tests.plain import Case, Plain, make_request, nucleus
@@ -53,6 +54,32 @@ def test_logprobs_are_those_of_a_plain_forward(
         kept = nucleus(plain.logprobs(case, ids, processor.banned_ids, temperature), top_p)
         own = kept.gather(1, torch.tensor(ids)[:, None]).squeeze(1)
         torch.testing.assert_close(torch.tensor(logprobs), own, rtol=0, atol=1e-4)
+
+
+def test_logprobs_with_a_sliding_window_are_those_of_a_plain_forward(
+    build_model: ModelBuilder, tmp_path: Path
+) -> None:
+    processor = PolicyProcessor.load(str(build_model("qwen3")))
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    window = {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 6}
+    config = Qwen2Config(
+        vocab_size=len(processor.tokenizer),
+        num_key_value_heads=2,
+        initializer_range=0.2,
+        eos_token_id=processor.tokenizer.eos_token_id,
+        **shape,
+        **window,
+    )
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+    processor.save(tmp_path)
+    sampler, processor = _sampler(tmp_path)
+    plain, cases = Plain(tmp_path), _cases("qwen3", lambda *_: None)
+    responses = sampler.sample([make_request(processor, case, 1, 40) for case in cases], timeout=60)
+    for case, (segment,) in zip(cases, responses, strict=True):
+        assert plain.worst_gap(case, segment.token_ids, segment.logprobs, processor.banned_ids) < 1e-4
+    plain.model.config.layer_types[1] = "full_attention"
+    assert plain.worst_gap(case, segment.token_ids, segment.logprobs, processor.banned_ids) > 1e-2
 
 
 def test_draws_depend_on_the_request_alone(build_model: ModelBuilder, draw_image: DrawImage) -> None:

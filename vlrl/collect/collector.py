@@ -46,6 +46,7 @@ class Collector:
 
         Raises:
             WaitTimeout: the sampler or the graders outlived their deadline.
+            EngineError: one of them failed.
         """
         rl, sampling = self._config.rl, self._config.sampling
         prompts = [self._prompts[i] for i in self._order.take(rl.prompts_per_step)]

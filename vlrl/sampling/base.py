@@ -48,6 +48,7 @@ class Sampler(Protocol):
 
         Raises:
             WaitTimeout: not done after `timeout` seconds.
+            EngineError: the engine failed, now or before.
         """
         ...
 
@@ -55,6 +56,9 @@ class Sampler(Protocol):
         """Replace every weight (checkpoint names), drop whatever caches went stale, stamp `version`.
 
         Safe while requests are running: they continue under the new weights in a new segment.
+
+        Raises:
+            EngineError: the engine could not take them and samples no more.
         """
         ...
 

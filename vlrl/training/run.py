@@ -25,6 +25,7 @@ def train(config: RunConfig, run: RunDirectory, policy_path: str, data: Mapping[
     Raises:
         UserError: a row, image or checkpoint that cannot be used; a full disk.
         WaitTimeout: an engine or grader outlived its deadline.
+        EngineError: an engine or the graders failed.
     """
     ranks = start_ranks(config.trainer.threads)
     with Session(config, run, ranks, policy_path, data) as session:
