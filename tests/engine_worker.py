@@ -13,10 +13,23 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from vlrl.config.objective import CispoConfig, GrpoConfig, ObjectiveConfig, OmdConfig
+from vlrl.config.objective import (
+    CispoConfig,
+    CorrectionConfig,
+    GrpoConfig,
+    GspoConfig,
+    KlConfig,
+    MiniRlConfig,
+    ObjectiveConfig,
+    OmdConfig,
+    ReinforcePlusPlusConfig,
+    RlooConfig,
+    TpoConfig,
+)
 from vlrl.config.policy import Part
 from vlrl.config.training import OptimizerConfig, TrainerConfig
 from vlrl.images import describe_file
+from vlrl.objectives.advantages import RunningScale
 from vlrl.objectives.metrics import mean_stats
 from vlrl.policy.load import freeze, load_model
 from vlrl.policy.model import Policy
@@ -24,7 +37,8 @@ from vlrl.policy.processor import PolicyProcessor
 from vlrl.training.engine import TrainEngine
 from vlrl.training.packing import TrainDocument, document_lengths, micro_batches, plan
 from vlrl.training.ranks import Ranks, start_ranks
-from vlrl.training.rl_batch import RlBatch, build_batch, rl_loss
+from vlrl.training.rl_batch import RlBatch, aimed, build_batch, graded_rollouts
+from vlrl.training.rl_loss import rl_loss
 from vlrl.trajectory import FinishReason, Group, Prompt, Rollout, Segment, Verdict
 
 OBJECTIVES: dict[str, ObjectiveConfig] = {
@@ -32,10 +46,24 @@ OBJECTIVES: dict[str, ObjectiveConfig] = {
     "cispo sample": CispoConfig(aggregation="sample"),
     "cispo prompt": CispoConfig(aggregation="prompt", mask_truncated=True),
     "cispo constant": CispoConfig(aggregation="constant", constant_length=40),
+    "cispo sequence": CispoConfig(aggregation="sequence"),
+    "cispo balanced": CispoConfig(aggregation="balanced"),
+    "cispo ema": CispoConfig(normalisation="ema", baseline="leave_one_out"),
     "grpo sample": GrpoConfig(),
     "grpo token": GrpoConfig(aggregation="token", normalisation="none"),
+    "grpo kl": GrpoConfig(kl=KlConfig(coefficient=0.5)),
+    "grpo masked": GrpoConfig(old="trainer", correction=CorrectionConfig(kind="masked", low=0.96)),
+    "gspo": GspoConfig(clip_low=0.2, clip_high=0.3),
+    "gspo kl": GspoConfig(level="token", clip_low=0.2, clip_high=0.3, kl=KlConfig(coefficient=0.5)),
+    "rloo": RlooConfig(),
+    "rloo truncated": RlooConfig(correction=CorrectionConfig(kind="sequence_truncated", high=0.9)),
+    "reinforce++": ReinforcePlusPlusConfig(),
+    "tpo": TpoConfig(length_normalised=True),
+    "minirl": MiniRlConfig(),
     "omd": OmdConfig(),
-    "omd per token": OmdConfig(per_token=True, mask_truncated=True),
+    "omd per length": OmdConfig(form="per_length", mask_truncated=True),
+    "omd token": OmdConfig(form="token", baseline="log_mean_exp"),
+    "omd geometric": OmdConfig(correction=CorrectionConfig(kind="geometric", low=0.98)),
 }
 SPLITS = (1, 2, 4)
 
@@ -67,8 +95,14 @@ class Bench:
         return TrainEngine(policy, trainer, optimizer, 10, self.ranks)
 
     def batch(self, objective: ObjectiveConfig, groups: slice = slice(None)) -> RlBatch:
-        batch = build_batch(self.groups[groups], objective)
+        graded = graded_rollouts(self.groups[groups], objective)
+        assert graded is not None
+        batch = build_batch(graded, objective, RunningScale(0.9))
         assert batch is not None
+        if isinstance(objective, TpoConfig):
+            batch = aimed(
+                batch, objective, [(b - 0.1 * (i % 2)).tolist() for i, b in enumerate(batch.behaviour)]
+            )
         return batch
 
     def pack(self, engine: TrainEngine, documents: list[TrainDocument], split: int) -> Any:
@@ -88,8 +122,9 @@ class Bench:
         self, engine: TrainEngine, objective: ObjectiveConfig, split: int = 2, groups: slice = slice(None)
     ) -> dict[str, float]:
         batch = self.batch(objective, groups)
-        reference = [(b - 0.05 * (i % 3)).tolist() for i, b in enumerate(batch.behaviour)]
-        loss = rl_loss(batch, objective, reference if isinstance(objective, OmdConfig) else None)
+        start = [(b - 0.05 * (i % 3)).tolist() for i, b in enumerate(batch.behaviour)]
+        batch.frozen = [(b + 0.03 * (i % 4)).tolist() for i, b in enumerate(batch.behaviour)]
+        loss = rl_loss(batch, objective, start if objective.reads_start else None)
         return engine.step(self.pack(engine, batch.documents, split), loss)
 
 

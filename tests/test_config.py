@@ -89,7 +89,10 @@ def test_a_misspelt_key_is_named_even_where_it_leaves_another_missing(base: Path
         ("rl.updates_per_step=3", "rl.prompts_per_step (32) must be a multiple of rl.updates_per_step (3)"),
         ("rl.max_response_tokens=9000", "trainer.tokens_per_micro_batch (8192) must hold one rollout"),
         ("policy.context_length=100", "policy.context_length (100) must hold"),
-        ("objective.name=ppo", "key 'objective.name': should be 'omd', 'cispo', 'grpo', found 'ppo'"),
+        (
+            "objective.name=ppo",
+            "key 'objective.name': should be 'omd', 'cispo', 'grpo', 'dapo'",
+        ),
         ("objective.tau=0.1", "missing key 'objective.name'"),
         ("nonsense", "override 'nonsense': write key.path=value"),
         ("a..b=3", "override 'a..b=3': write key.path=value"),

@@ -11,10 +11,14 @@ from vlrl.objectives import (
     cispo,
     group_advantages,
     grpo,
+    gspo,
+    gspo_token,
     mean_stats,
     merge_stats,
+    minirl,
     mismatch,
     omd,
+    reinforce,
     sum_by_sequence,
     zero_variance,
 )
@@ -204,7 +208,7 @@ def test_on_policy_grpo_and_cispo_have_the_policy_gradient() -> None:
 def test_omd_by_hand() -> None:
     sums, reference = leaf(-10.0, -6.0), torch.tensor([-12.0, -5.0], dtype=torch.float64)
     advantages = torch.tensor([0.5, -0.5], dtype=torch.float64)
-    terms, stats = omd(sums, reference, advantages, tau=0.1)
+    terms, stats = omd(sums, reference, advantages, torch.arange(2), tau=0.1)
     # -(0.5 * -10) + 0.05 * 2^2 and -(-0.5 * -6) + 0.05 * 1
     assert terms.tolist() == pytest.approx([5.2, -2.95])
     terms.sum().backward()
@@ -222,12 +226,34 @@ def test_omd_by_hand() -> None:
     )
 
 
-def test_omd_per_token_variant_divides_and_survives_an_empty_rollout() -> None:
-    sums = leaf(-10.0, 0.0)
-    terms, _ = omd(sums, torch.tensor([-12.0, 0.0]), floats(0.5, 0.5), tau=0.1, lengths=torch.tensor([4, 0]))
-    terms.sum().backward()
-    assert terms.tolist() == pytest.approx([1.3, 0.0])
-    assert sums.grad is not None and sums.grad.tolist() == pytest.approx([-0.075, -0.5])
+# Two rollouts, of two tokens and of one: L = -3 and -1, L_ref = -4.5 and -2.
+OMD_TOKENS = (-1.0, -2.0, -1.0)
+OMD_REFERENCE = torch.tensor([-2.0, -2.5, -2.0], dtype=torch.float64)
+OMD_SEQUENCE = torch.tensor([0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("form", "terms", "slopes"),
+    [
+        # -(0.5 * -3) + 0.1 * 1.5^2 and -(-1 * -1) + 0.1 * 1; slopes -A + 0.2 * (L - L_ref)
+        ("sequence", [1.725, -0.9], [-0.2, -0.2, 1.2]),
+        ("per_length", [0.8625, -0.9], [-0.1, -0.1, 1.2]),
+        # 1.5 + 0.1 * (1 + 0.25) and as before; slopes -A + 0.2 * (lp - ref)
+        ("token", [1.625, -0.9], [-0.3, -0.4, 1.2]),
+    ],
+)
+def test_omd_forms_by_hand(form: str, terms: list[float], slopes: list[float]) -> None:
+    logprobs = leaf(*OMD_TOKENS)
+    found, _ = omd(logprobs, OMD_REFERENCE, floats(0.5, -1.0), OMD_SEQUENCE, tau=0.2, form=form)
+    assert found.tolist() == pytest.approx(terms)
+    found.sum().backward()
+    assert logprobs.grad is not None and logprobs.grad.tolist() == pytest.approx(slopes)
+
+
+@pytest.mark.parametrize("form", ["sequence", "per_length", "token"])
+def test_omd_survives_a_rollout_without_tokens(form: str) -> None:
+    terms, _ = omd(leaf(-1.0), torch.tensor([-2.0]), floats(0.5, 0.5), torch.tensor([0]), 0.1, form)
+    assert terms[1] == 0 and torch.isfinite(terms).all()
 
 
 def test_omd_gradient_is_the_surrogates_over_two_tau() -> None:
@@ -239,9 +265,7 @@ def test_omd_gradient_is_the_surrogates_over_two_tau() -> None:
         return sum((a - tau * (p - q)) ** 2 for p, q, a in zip(point, start, gain, strict=True)) / 3
 
     sums = leaf(*policy)
-    terms, _ = omd(
-        sums, torch.tensor(start, dtype=torch.float64), torch.tensor(gain, dtype=torch.float64), tau
-    )
+    terms, _ = omd(sums, torch.tensor(start).double(), torch.tensor(gain).double(), torch.arange(3), tau)
     terms.mean().backward()
     assert sums.grad is not None
     for i in range(3):
@@ -266,9 +290,8 @@ def test_the_first_omd_step_is_reinforce_with_mean_baseline() -> None:
         return theta.grad
 
     def first_step(logprobs: Tensor, off: float = 0.0) -> Tensor:
-        sums = sum_by_sequence(logprobs, sequence, 4)
         advantages = group_advantages(rewards, torch.zeros(4, dtype=torch.long), "none")
-        return omd(sums, sums.detach() - off, advantages, tau=0.5)[0].mean()
+        return omd(logprobs, logprobs.detach() - off, advantages, sequence, tau=0.5)[0].mean()
 
     def reinforce(logprobs: Tensor) -> Tensor:
         signs = [0.5] * 3 + [-0.5] * 2 + [-0.5] * 4 + [0.5] * 3
@@ -323,7 +346,10 @@ def test_huge_differences_give_finite_values_and_gradients(dtype: torch.dtype) -
     for loss in (
         lambda x: cispo(x, behaviour, advantages, 5.0),
         lambda x: grpo(x, behaviour, advantages, 0.2, 0.2),
-        lambda x: omd(x, behaviour, advantages, 0.1),
+        lambda x: omd(x, behaviour, advantages, torch.arange(5), 0.1),
+        lambda x: gspo(x, behaviour, advantages, torch.arange(5), 0.2, 0.2),
+        lambda x: gspo_token(x, behaviour, advantages, torch.arange(5), 0.2, 0.2),
+        lambda x: minirl(x, behaviour, behaviour, advantages, 5.0, 0.2, 0.27),
     ):
         logprobs = leaf(*now, dtype=dtype)
         terms, stats = loss(logprobs)
@@ -340,7 +366,11 @@ def test_an_infinite_logprob_is_refused() -> None:
     for call in (
         lambda: cispo(bad, good, one, 5.0),
         lambda: grpo(good, bad, one, 0.2, 0.2),
-        lambda: omd(bad, good, one, 0.1),
+        lambda: omd(bad, good, one, torch.arange(2), 0.1),
+        lambda: gspo(bad, good, one, torch.arange(2), 0.2, 0.2),
+        lambda: gspo_token(good, bad, one, torch.arange(2), 0.2, 0.2),
+        lambda: minirl(good, bad, good, one, 5.0, 0.2, 0.27),
+        lambda: reinforce(bad, one),
     ):
         with pytest.raises(AssertionError, match="finite"):
             call()
@@ -350,7 +380,10 @@ def test_no_gradient_reaches_behaviour_or_advantages() -> None:
     for loss in (
         lambda *x: cispo(*x, cap_max=5.0),
         lambda *x: grpo(*x, clip_low=0.2, clip_high=0.2),
-        lambda *x: omd(*x, tau=0.1),
+        lambda *x: omd(*x, torch.arange(2), tau=0.1),
+        lambda *x: gspo(*x, torch.arange(2), 0.2, 0.2),
+        lambda *x: gspo_token(*x, torch.arange(2), 0.2, 0.2),
+        lambda lp, old, a: minirl(lp, old, old, a, 5.0, 0.2, 0.27),
     ):
         logprobs, old, advantages = leaf(-1.0, -2.0), leaf(-1.1, -2.1), leaf(1.0, -1.0)
         terms, stats = loss(logprobs, old, advantages)
@@ -385,10 +418,15 @@ def test_statistics_add_up_over_any_split() -> None:
     torch.manual_seed(0)
     logprobs, advantages = -torch.rand(50) * 3, torch.randn(50)
     old = logprobs + torch.randn(50)
+
+    def sequence(part: slice) -> Tensor:
+        return torch.arange(len(logprobs[part]))
+
     for loss in (
         lambda part: cispo(logprobs[part], old[part], advantages[part], 2.0, 0.5)[1],
         lambda part: grpo(logprobs[part], old[part], advantages[part], 0.2, 0.2)[1],
-        lambda part: omd(logprobs[part], old[part], advantages[part], 0.1)[1],
+        lambda part: omd(logprobs[part], old[part], advantages[part], sequence(part), 0.1)[1],
+        lambda part: gspo(logprobs[part], old[part], advantages[part], sequence(part), 0.2, 0.2)[1],
         lambda part: mismatch(logprobs[part], old[part]),
     ):
         whole = loss(slice(0, 50))

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable
+from itertools import chain
 
 import pytest
 import torch
 from torch import Tensor
 
-from vlrl.objectives import cispo, grpo, omd, sequence_weights, sum_by_sequence, token_weights
+from vlrl.objectives import cispo, grpo, omd, sequence_weights, token_weights
+from vlrl.objectives.aggregation import prompt_weights
 
-MODES = ["token", "sample", "prompt", "constant"]
+MODES = ["token", "sample", "prompt", "constant", "sequence", "balanced"]
 # Prompts 0, 1, 2 with 3, 2, 1 counted rollouts; one rollout of prompt 1 and all of prompt 3 have no tokens.
 LENGTHS = torch.tensor([2, 4, 2, 5, 0, 1, 6, 0])
 GROUP = torch.tensor([0, 0, 0, 1, 1, 1, 2, 3])
@@ -24,13 +26,16 @@ ADVANTAGES = torch.tensor([0.5, -1.0, 0.5, 1.5, 0.0, -1.5, 0.8, 0.0])
         ("sample", [12, 24, 12, 30, math.inf, 6, 36, math.inf]),
         ("prompt", [24, 24, 24, 18, math.inf, 18, 18, math.inf]),
         ("constant", [60, 60, 60, 60, math.inf, 60, 60, math.inf]),
+        ("sequence", [9, 9, 9, 6, math.inf, 6, 3, math.inf]),
+        # Prompt 0: 2 of 3 positive with 4 tokens, 1 of 3 with 4; prompt 1: 1 of 2 with 5, 1 of 2 with 1.
+        ("balanced", [18, 36, 18, 30, math.inf, 6, 18, math.inf]),
     ],
 )
 def test_token_weights_by_hand(mode: str, denominators: list[float]) -> None:
-    weights = token_weights(LENGTHS, GROUP, mode, constant_length=10)
+    weights = token_weights(LENGTHS, GROUP, mode, constant_length=10, advantages=ADVANTAGES)
     assert weights.dtype == torch.float32
     assert (1 / weights).tolist() == pytest.approx(denominators, rel=1e-6)
-    if mode != "constant":
+    if mode not in ("constant", "sequence"):
         assert float((weights * LENGTHS).sum()) == pytest.approx(1.0)
 
 
@@ -38,19 +43,23 @@ def test_sequence_weights_by_hand() -> None:
     weights = sequence_weights(LENGTHS, GROUP)
     assert (1 / weights).tolist() == pytest.approx([9, 9, 9, 6, math.inf, 6, 3, math.inf], rel=1e-6)
     assert float(weights.sum()) == pytest.approx(1.0)
+    assert prompt_weights(LENGTHS, GROUP).tolist() == pytest.approx([1 / 3] * 4 + [0] + [1 / 3] * 2 + [0])
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_batch_without_tokens_has_no_weight(mode: str) -> None:
     empty = torch.zeros(3, dtype=torch.long)
-    assert token_weights(empty, torch.tensor([0, 0, 1]), mode, constant_length=4).tolist() == [0.0] * 3
-    assert sequence_weights(empty, torch.tensor([0, 0, 1])).tolist() == [0.0] * 3
-    assert token_weights(empty[:0], empty[:0], mode, constant_length=4).shape == (0,)
+    group, signs = torch.tensor([0, 0, 1]), torch.tensor([1.0, -1.0, 0.0])
+    assert token_weights(empty, group, mode, 4, signs).tolist() == [0.0] * 3
+    assert sequence_weights(empty, group).tolist() == prompt_weights(empty, group).tolist() == [0.0] * 3
+    assert token_weights(empty[:0], empty[:0], mode, 4, signs[:0]).shape == (0,)
 
 
 def test_constant_needs_its_length() -> None:
     with pytest.raises(AssertionError, match="constant_length"):
         token_weights(LENGTHS, GROUP, "constant")
+    with pytest.raises(AssertionError, match="advantages"):
+        token_weights(LENGTHS, GROUP, "balanced")
 
 
 def test_averages_of_grpo_terms_by_hand() -> None:
@@ -100,10 +109,8 @@ def token_part(loss: str, logprobs: Tensor, chosen: Tensor, rollouts: list[int],
 def omd_part(loss: str, logprobs: Tensor, chosen: Tensor, rollouts: list[int], weights: Tensor) -> Tensor:
     index = torch.tensor(rollouts, dtype=torch.long)
     local = torch.full((8,), -1).index_put((index,), torch.arange(len(rollouts)))[SEQUENCE[chosen]]
-    sums = sum_by_sequence(logprobs, local, len(rollouts))
-    reference = sum_by_sequence(BEHAVIOUR[chosen], local, len(rollouts))
-    lengths = LENGTHS[index] if loss == "omd_per_token" else None
-    terms, _ = omd(sums, reference, ADVANTAGES[index], tau=0.4, lengths=lengths)
+    form = loss.removeprefix("omd ")
+    terms, _ = omd(logprobs, BEHAVIOUR[chosen], ADVANTAGES[index], local, tau=0.4, form=form)
     return (terms * weights[index]).sum()
 
 
@@ -132,11 +139,11 @@ def gradient(loss: str, layout: list[list[list[int]]], weigh: Weigh, local: bool
 def weigher(mode: str) -> Weigh:
     if mode == "sequence":
         return sequence_weights
-    return lambda lengths, group: token_weights(lengths, group, mode, constant_length=6)
+    return lambda lengths, group: token_weights(lengths, group, mode, 6, ADVANTAGES)
 
 
 CASES = [(loss, mode) for loss in ("cispo", "grpo") for mode in MODES]
-CASES += [("omd", "sequence"), ("omd_per_token", "sequence")]
+CASES += [(f"omd {form}", "sequence") for form in ("sequence", "per_length", "token")]
 
 
 @pytest.mark.parametrize(("loss", "mode"), CASES)
@@ -153,14 +160,27 @@ def test_any_split_gives_the_same_gradient(loss: str, mode: str) -> None:
 def test_weights_are_the_nested_means_they_stand_for(mode: str) -> None:
     """Means of means in plain Python over random terms."""
     terms = torch.randn(20, generator=torch.Generator().manual_seed(1))
-    by_rollout = [terms[i == SEQUENCE].tolist() for i in range(8)]
-    counted = [t for t in by_rollout if t]
-    prompts = [terms[GROUP[SEQUENCE] == p].tolist() for p in range(4)]
+    rollouts = [
+        (int(GROUP[i]), float(ADVANTAGES[i]), terms[i == SEQUENCE].tolist()) for i in range(8) if LENGTHS[i]
+    ]
+    tokens = [tokens for *_, tokens in rollouts]
+    groups = [[(a, t) for p, a, t in rollouts if p == prompt] for prompt in range(3)]
+
+    def balanced(group: list[tuple[float, list[float]]]) -> float:
+        sides = [[t for a, t in group if (a > 0) == positive] for positive in (True, False)]
+        return sum(len(side) / len(group) * _mean(list(chain(*side))) for side in sides if side)
+
     expected = {
-        "token": sum(terms.tolist()) / 20,
-        "sample": sum(sum(t) / len(t) for t in counted) / len(counted),
-        "prompt": sum(sum(t) / len(t) for t in prompts if t) / 3,
-        "constant": sum(sum(t) / 6 for t in counted) / len(counted),
+        "token": _mean(list(chain(*tokens))),
+        "sample": _mean([_mean(t) for t in tokens]),
+        "prompt": _mean([_mean([x for _, t in group for x in t]) for group in groups]),
+        "constant": _mean([sum(t) / 6 for t in tokens]),
+        "sequence": _mean([_mean([sum(t) for _, t in group]) for group in groups]),
+        "balanced": _mean([balanced(group) for group in groups]),
     }[mode]
-    weights = token_weights(LENGTHS, GROUP, mode, constant_length=6)
+    weights = token_weights(LENGTHS, GROUP, mode, 6, ADVANTAGES)
     assert float((terms * weights[SEQUENCE]).sum()) == pytest.approx(expected, abs=1e-6)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

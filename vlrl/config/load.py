@@ -11,6 +11,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from vlrl.config.objective import OBJECTIVE_NAMES
 from vlrl.config.run import RunConfig
 from vlrl.errors import UserError
 
@@ -138,7 +139,7 @@ def _explain(error: ValidationError, tree: Tree) -> str:
 
 def _is_union_tag(part: Any, loc: tuple[Any, ...], tree: Tree) -> bool:
     """Pydantic puts the tag of a discriminated union into the location: objective -> cispo -> key."""
-    return loc[0] == "objective" and len(loc) > 1 and part is loc[1] and part in ("omd", "cispo", "grpo")
+    return loc[0] == "objective" and len(loc) > 1 and part is loc[1] and part in OBJECTIVE_NAMES
 
 
 def _fields_at(path: list[Any], tree: Tree) -> list[str]:

@@ -1,21 +1,96 @@
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from vlrl.config.base import Section
 
-Aggregation = Literal["token", "sample", "prompt", "constant"]
-Normalisation = Literal["none", "group", "batch"]
+Aggregation = Literal["token", "sample", "prompt", "constant", "sequence", "balanced"]
+Baseline = Literal["mean", "leave_one_out", "log_mean_exp", "none"]
+Normalisation = Literal["none", "group", "batch", "ema", "tokens"]
 
 
-class _Objective(Section):
+_WEIGHTS = ("truncated", "masked", "sequence_truncated", "sequence_masked")
+
+
+class CorrectionConfig(Section):
+    """What is done about tokens whose sampler and trainer disagree under the same weights; see docs."""
+
+    kind: Literal[
+        "none", "truncated", "masked", "sequence_truncated", "sequence_masked", "geometric", "k3"
+    ] = "none"
+    """`truncated` is TIS, `masked` IcePop; the last two drop whole rollouts."""
+    low: float = Field(default=0.5, ge=0)
+    """Smallest ratio that passes, in ratio units."""
+    high: float = Field(default=2.0, gt=0)
+    """Largest ratio that passes, or the cap, in ratio units; of `k3` nats a token."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high and self.kind in ("masked", "sequence_masked", "geometric"):
+            raise ValueError(f"low ({self.low:g}) is above high ({self.high:g})")
+        return self
+
+
+class KlConfig(Section):
+    """Distance to the frozen policy that the stage started from."""
+
+    coefficient: float = Field(default=0.0, ge=0)
+    """Weight; 0 is off and loads no reference policy."""
+    where: Literal["loss", "reward"] = "loss"
+    """A term of the loss, or taken off each rollout's reward (its sum over tokens) before advantages."""
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    """Of the loss term; the reward always takes k1. k3 is GRPO's."""
+
+    @model_validator(mode="after")
+    def _useful(self) -> Self:
+        if self.coefficient > 0 and self.where == "loss" and self.estimator == "k1":
+            raise ValueError("estimator 'k1' has no gradient on average as a loss; take 'k2' or 'k3'")
+        return self
+
+
+class Objective(Section):
+    """What every objective has."""
+
     drop_zero_variance: bool = True
     """Drop groups whose rewards are all equal; dropped groups are not refilled (ScaleRL section 3.2)."""
     mask_truncated: bool = False
     """Keep rollouts cut by length in the baseline but out of the loss."""
+    correction: CorrectionConfig = CorrectionConfig()
+    """Weights for the gap between sampler and trainer; off unless chosen."""
+    kl: KlConfig = KlConfig()
+    """Penalty for leaving the start policy; off unless chosen."""
+    ema_decay: float = Field(default=0.9, ge=0, lt=1)
+    """Of the running scale under `normalisation: ema`."""
+
+    @property
+    def corrects_by_ratio(self) -> bool:
+        """Whether the loss itself already weighs tokens by trainer over sampler."""
+        return False
+
+    @property
+    def terms_of_rollouts(self) -> bool:
+        """Whether the loss has a term a rollout, not a term a token."""
+        return False
+
+    @property
+    def reads_start(self) -> bool:
+        """Whether the loss reads the trainer's own log-probs at the start of the iteration."""
+        return self.correction.kind != "none"
+
+    @model_validator(mode="after")
+    def _correction_fits(self) -> Self:
+        kind = self.correction.kind
+        if kind in _WEIGHTS and self.corrects_by_ratio:
+            raise ValueError(
+                f"correction '{kind}' would count the ratio of trainer to sampler twice, since this loss has "
+                "it already; use 'geometric' or 'k3', or old: trainer where the objective has it"
+            )
+        if kind in ("truncated", "masked") and self.terms_of_rollouts:
+            raise ValueError(f"correction '{kind}' weighs tokens, but this loss has one term a rollout")
+        return self
 
 
-class OmdConfig(_Objective):
+class OmdConfig(Objective):
     """k1.5's online mirror descent, eq. 3: sequence level, no clipping, no std."""
 
     name: Literal["omd"] = "omd"
@@ -23,42 +98,33 @@ class OmdConfig(_Objective):
     """Weight of the squared log-ratio to the iteration's start policy. Unpublished; see docs."""
     reset_optimizer: bool = True
     """Reset Adam's state at the start of each iteration (k1.5 section 2.3.2)."""
-    per_token: bool = False
-    """Divide each sequence's term by its length (OpenKimi's variant); off is eq. 3."""
+    baseline: Literal["mean", "log_mean_exp", "leave_one_out"] = "mean"
+    """Stands for tau log Z: the group's mean (k1.5's algorithm), its estimate, or the others' mean."""
+    form: Literal["sequence", "per_length", "token"] = "sequence"
+    """Eq. 3; the same over the rollout's length (OpenKimi); or squares of tokens, not of sums (ROLL)."""
 
     @property
     def normalisation(self) -> Normalisation:
         return "none"
 
+    @property
+    def aggregation(self) -> Aggregation:
+        return "sequence"
 
-class CispoConfig(_Objective):
-    """ScaleRL's loss: a detached, capped ratio times the log-prob."""
+    @property
+    def terms_of_rollouts(self) -> bool:
+        return True
 
-    name: Literal["cispo"] = "cispo"
-    is_cap_max: float = Field(default=5.0, gt=1)
-    """Cap of the importance ratio, in ratio units (5.0 is a ratio of 5)."""
-    is_cap_min: float = Field(default=0.0, ge=0, lt=1)
-    """Lower cap; 0 is none."""
-    normalisation: Normalisation = "batch"
-    """What divides the advantages."""
-    aggregation: Aggregation = "prompt"
-    """How token terms are averaged."""
-    constant_length: int | None = Field(default=None, gt=0)
-    """Tokens a rollout is divided by under `aggregation: constant`."""
-
-    @model_validator(mode="after")
-    def _constant(self) -> "CispoConfig":
-        return _check_constant(self)
+    @property
+    def reads_start(self) -> bool:
+        return True
 
 
-class GrpoConfig(_Objective):
-    """GRPO: a clipped ratio; `clip_high` above `clip_low` is DAPO's clip-higher."""
+class TokenObjective(Objective):
+    """Objectives whose terms belong to tokens."""
 
-    name: Literal["grpo"] = "grpo"
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    """The ratio is clipped below 1 - clip_low."""
-    clip_high: float = Field(default=0.2, gt=0)
-    """The ratio is clipped above 1 + clip_high."""
+    baseline: Literal["mean", "leave_one_out", "none"] = "mean"
+    """What is taken off each reward."""
     normalisation: Normalisation = "group"
     """What divides the advantages."""
     aggregation: Aggregation = "sample"
@@ -67,14 +133,188 @@ class GrpoConfig(_Objective):
     """Tokens a rollout is divided by under `aggregation: constant`."""
 
     @model_validator(mode="after")
-    def _constant(self) -> "GrpoConfig":
-        return _check_constant(self)
+    def _constant(self) -> Self:
+        if self.aggregation == "constant" and self.constant_length is None:
+            raise ValueError("aggregation 'constant' needs 'constant_length'")
+        return self
 
 
-def _check_constant(config: Any) -> Any:
-    if config.aggregation == "constant" and config.constant_length is None:
-        raise ValueError("aggregation 'constant' needs 'constant_length'")
-    return config
+class CispoConfig(TokenObjective):
+    """MiniMax-M1's and ScaleRL's loss: a detached, capped ratio times the log-prob."""
+
+    name: Literal["cispo"] = "cispo"
+    is_cap_max: float = Field(default=5.0, gt=1)
+    """Cap of the importance ratio, in ratio units (5.0 is a ratio of 5)."""
+    is_cap_min: float = Field(default=0.0, ge=0, lt=1)
+    """Lower cap; 0 is none."""
+    normalisation: Normalisation = "batch"
+    """ScaleRL's; MiniMax-M1's is `group`."""
+    aggregation: Aggregation = "prompt"
+    """ScaleRL's; MiniMax-M1's is `token`."""
+
+    @property
+    def corrects_by_ratio(self) -> bool:
+        return True
 
 
-ObjectiveConfig = Annotated[OmdConfig | CispoConfig | GrpoConfig, Field(discriminator="name")]
+class ClippedRatio(TokenObjective):
+    """PPO's clipped ratio, without a value net."""
+
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """The ratio is clipped below 1 - clip_low."""
+    clip_high: float = Field(default=0.2, gt=0)
+    """The ratio is clipped above 1 + clip_high."""
+    dual_clip: float | None = Field(default=None, gt=1)
+    """Absolute ratio beyond which negative advantages stop pushing; verl's is 3."""
+    old: Literal["behaviour", "trainer"] = "behaviour"
+    """The ratio's denominator: what the sampler recorded, or the trainer's own at the iteration's start."""
+
+    @property
+    def corrects_by_ratio(self) -> bool:
+        return self.old == "behaviour"
+
+    @property
+    def reads_start(self) -> bool:
+        return self.old == "trainer" or super().reads_start
+
+
+class GrpoConfig(ClippedRatio):
+    """GRPO: group std, mean of rollouts' means."""
+
+    name: Literal["grpo"] = "grpo"
+
+
+class DapoConfig(ClippedRatio):
+    """DAPO: GRPO with clip-higher and the token mean. Its dynamic sampling is `drop_zero_variance`."""
+
+    name: Literal["dapo"] = "dapo"
+    clip_high: float = Field(default=0.28, gt=0)
+    """The ratio is clipped above 1 + clip_high."""
+    aggregation: Aggregation = "token"
+    """Every token of the batch alike."""
+
+
+class DrGrpoConfig(ClippedRatio):
+    """Dr.GRPO: GRPO without the std and without lengths; give `constant_length`."""
+
+    name: Literal["dr_grpo"] = "dr_grpo"
+    normalisation: Normalisation = "none"
+    """No std."""
+    aggregation: Aggregation = "constant"
+    """Over a length that is fixed for the run."""
+
+
+class GspoConfig(Objective):
+    """GSPO: the clipped ratio is a rollout's geometric mean."""
+
+    name: Literal["gspo"] = "gspo"
+    level: Literal["sequence", "token"] = "sequence"
+    """`token` is GSPO-token, whose terms could carry an advantage each."""
+    clip_low: float = Field(default=3e-4, gt=0, lt=1)
+    """Below 1; GSPO's. ScaleRL needed some 4e-3."""
+    clip_high: float = Field(default=4e-4, gt=0)
+    """Above 1; GSPO's."""
+    normalisation: Normalisation = "group"
+    """What divides the advantages."""
+    old: Literal["behaviour", "trainer"] = "behaviour"
+    """The ratio's denominator."""
+
+    @property
+    def baseline(self) -> Baseline:
+        return "mean"
+
+    @property
+    def aggregation(self) -> Aggregation:
+        return "sequence" if self.level == "sequence" else "sample"
+
+    @property
+    def corrects_by_ratio(self) -> bool:
+        return self.old == "behaviour"
+
+    @property
+    def reads_start(self) -> bool:
+        return self.old == "trainer" or super().reads_start
+
+    @property
+    def terms_of_rollouts(self) -> bool:
+        return self.level == "sequence"
+
+
+class RlooConfig(TokenObjective):
+    """RLOO: REINFORCE, each rollout against the mean of the others, log-probs summed."""
+
+    name: Literal["rloo"] = "rloo"
+    baseline: Literal["mean", "leave_one_out", "none"] = "leave_one_out"
+    """The mean of the other rollouts of the group."""
+    normalisation: Normalisation = "none"
+    """No std."""
+    aggregation: Aggregation = "sequence"
+    """Tokens summed, rollouts averaged."""
+
+
+class ReinforcePlusPlusConfig(ClippedRatio):
+    """REINFORCE++: PPO's clip on advantages whitened over all tokens; `baseline: mean` is -baseline."""
+
+    name: Literal["reinforce_pp"] = "reinforce_pp"
+    drop_zero_variance: bool = False
+    """Without a group baseline such groups teach too."""
+    baseline: Literal["mean", "leave_one_out", "none"] = "none"
+    """`mean` is REINFORCE++-baseline."""
+    normalisation: Normalisation = "tokens"
+    """Mean and std over all tokens of the batch."""
+    aggregation: Aggregation = "token"
+    """Every token of the batch alike."""
+
+
+class TpoConfig(Objective):
+    """Target Policy Optimization: a cross-entropy to a reweighted distribution over each group."""
+
+    name: Literal["tpo"] = "tpo"
+    eta: float = Field(default=1.0, gt=0)
+    """Temperature of the target."""
+    length_normalised: bool = False
+    """Softmax over mean log-probs; over their sums (the paper) it is all but one-hot for long rollouts."""
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return "none"
+
+
+class MiniRlConfig(TokenObjective):
+    """MiniRL: capped importance weight, masked where the step went far enough, tokens summed."""
+
+    name: Literal["minirl"] = "minirl"
+    is_cap_max: float = Field(default=5.0, gt=1)
+    """Cap of trainer over sampler, in ratio units."""
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """Masked below 1 - clip_low of the iteration's start policy, where the advantage is negative."""
+    clip_high: float = Field(default=0.27, gt=0)
+    """Masked above 1 + clip_high, where it is positive."""
+    normalisation: Normalisation = "none"
+    """No std."""
+    aggregation: Aggregation = "sequence"
+    """Tokens summed: MiniRL finds that dividing by lengths biases the gradient."""
+
+    @property
+    def corrects_by_ratio(self) -> bool:
+        return True
+
+    @property
+    def reads_start(self) -> bool:
+        return True
+
+
+AnyObjective = (
+    OmdConfig
+    | CispoConfig
+    | GrpoConfig
+    | DapoConfig
+    | DrGrpoConfig
+    | GspoConfig
+    | RlooConfig
+    | ReinforcePlusPlusConfig
+    | TpoConfig
+    | MiniRlConfig
+)
+ObjectiveConfig = Annotated[AnyObjective, Field(discriminator="name")]
+OBJECTIVE_NAMES: tuple[str, ...] = tuple(kind.model_fields["name"].default for kind in get_args(AnyObjective))

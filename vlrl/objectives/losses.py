@@ -1,8 +1,9 @@
 """The losses: terms to be minimised, before aggregation, and statistics that add up.
 
 Each returns (terms, stats). The loss is (terms * weights).sum(), `weights` from `aggregation`, gathered to
-tokens for the per-token losses. Arithmetic is at least fp32. Log-probs must be finite (an infinite one is
-a masked token that should not be here). Formulas and conventions: docs/objectives.md.
+tokens; losses whose terms belong to rollouts are in `sequences`. Arithmetic is at least fp32. Log-probs
+must be finite (an infinite one is a masked token that should not be here). Formulas and conventions:
+docs/objectives.md.
 """
 
 import math
@@ -37,7 +38,12 @@ def cispo(
 
 
 def grpo(
-    logprobs: Tensor, old: Tensor, advantages: Tensor, clip_low: float, clip_high: float
+    logprobs: Tensor,
+    old: Tensor,
+    advantages: Tensor,
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float | None = None,
 ) -> tuple[Tensor, Stats]:
     """-min(ratio * A, clamp(ratio, 1 - clip_low, 1 + clip_high) * A), ratio = exp(logp - old) (GRPO; DAPO).
 
@@ -49,78 +55,76 @@ def grpo(
         advantages: [T], each token its rollout's.
         clip_low: below 1, relative to 1: 0.2 clips at 0.8.
         clip_high: relative to 1: 0.2 clips at 1.2.
+        dual_clip: absolute ratio, above 1, beyond which a token with A < 0 stops pushing (verl's "vanilla"
+            has 3); None is none.
 
     Returns:
         terms [T] and the statistics of `cispo`; a clip counts where it takes the gradient away (above
-        with A > 0, below with A < 0).
+        with A > 0, or the dual clip with A < 0; below with A < 0).
     """
-    assert 0.0 < clip_low < 1.0 and clip_high > 0.0
+    assert 0.0 < clip_low < 1.0 and clip_high > 0.0 and (dual_clip is None or dual_clip > 1.0)
     logprobs, advantages = _at_least_fp32(logprobs), advantages.detach()
     ratio = _log_ratio(logprobs, old).exp()
     clipped = ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
     terms = -torch.minimum(ratio * advantages, clipped * advantages)
     high = (ratio > 1.0 + clip_high) & (advantages > 0)
+    if dual_clip is not None:
+        beyond = (ratio > dual_clip) & (advantages < 0)
+        terms = torch.where(beyond, -dual_clip * advantages, terms)
+        high = high | beyond
     low = (ratio < 1.0 - clip_low) & (advantages < 0)
     return terms, _ratio_stats(logprobs, old, ratio.detach(), high, low)
 
 
-def omd(
-    logprob_sums: Tensor,
-    reference_sums: Tensor,
+def reinforce(logprobs: Tensor, advantages: Tensor) -> tuple[Tensor, Stats]:
+    """-A * logp, without a ratio: on-policy policy gradient (RLOO, Target Policy Optimization).
+
+    Args:
+        logprobs: [T] of the policy, with gradient.
+        advantages: [T], each token its rollout's.
+
+    Returns:
+        terms [T] and tokens.
+    """
+    logprobs = _at_least_fp32(logprobs)
+    assert torch.isfinite(logprobs.detach()).all(), "log-probs must be finite"
+    return -advantages.detach() * logprobs, {"tokens": count(logprobs)}
+
+
+def minirl(
+    logprobs: Tensor,
+    behaviour: Tensor,
+    old: Tensor,
     advantages: Tensor,
-    tau: float,
-    lengths: Tensor | None = None,
+    cap: float,
+    clip_low: float,
+    clip_high: float,
 ) -> tuple[Tensor, Stats]:
-    """-(A * L) + tau/2 * (L - L_ref)^2 for each sequence, L the sum of its log-probs (k1.5 eq. 3).
+    """-M * sg(min(rho, cap)) * A * logp, rho = exp(logp - behaviour), r = exp(logp - old) (MiniRL).
 
-    Its gradient is that of (A - tau (L - L_ref))^2 / (2 tau), the surrogate of k1.5 section 2.3.2. On the
-    first step L = L_ref, and this is REINFORCE with the group's mean as baseline.
-
-    Args:
-        logprob_sums: [n] of the rollouts of this micro-batch, each whole, with gradient. From
-            `sum_by_sequence`, as `reference_sums`: they differ by little and are large.
-        reference_sums: [n] of the policy at the start of the iteration.
-        advantages: [n], without standard deviation.
-        tau: weight of the squared log-ratio.
-        lengths: int64 [n]; divides each term by its sequence's tokens (OpenKimi's variant, not eq. 3).
-
-    Returns:
-        terms float64 [n] and sequences, sequence_log_ratio_sum, sequence_log_ratio_abs_sum and _max,
-        sequence_penalty_sum (of tau/2 d^2) and sequence_gain_sum (of |A d|), d = L - L_ref: where the
-        penalty outweighs the gain, tau is too large.
-    """
-    assert tau > 0.0
-    sums, advantages = logprob_sums.double(), advantages.detach().double()
-    log_ratio = sums - reference_sums.detach().double()
-    assert torch.isfinite(log_ratio.detach()).all(), "log-probs must be finite"
-    penalty = tau / 2 * log_ratio.square()
-    terms = penalty - advantages * sums
-    if lengths is not None:
-        terms = terms / lengths.clamp(min=1)
-    distance = log_ratio.detach().abs()
-    return terms, {
-        "sequences": count(terms),
-        "sequence_log_ratio_sum": log_ratio.detach().sum(),
-        "sequence_log_ratio_abs_sum": distance.sum(),
-        "sequence_log_ratio_abs_max": maximum(distance),
-        "sequence_penalty_sum": penalty.detach().sum(),
-        "sequence_gain_sum": (advantages.abs() * distance).sum(),
-    }
-
-
-def sum_by_sequence(values: Tensor, sequence: Tensor, n: int) -> Tensor:
-    """Sum the tokens of each rollout, in float64, since thousands of terms are then subtracted.
+    M is 0 where the step already went far enough: A > 0 and r > 1 + clip_high, or A < 0 and
+    r < 1 - clip_low; else 1.
 
     Args:
-        values: [T].
-        sequence: int64 [T], index in 0..n-1 of the rollout each token belongs to.
-        n: rollouts.
+        logprobs: [T] of the policy, with gradient.
+        behaviour: [T] recorded by the sampler.
+        old: [T] of the trainer's policy at the start of the iteration.
+        advantages: [T], each token its rollout's.
+        cap: absolute cap of rho; 5 in the paper.
+        clip_low: 0.2 in the paper.
+        clip_high: 0.27 in the paper.
 
     Returns:
-        float64 [n]; 0 for a rollout without tokens. Differentiable.
+        terms [T] and the statistics of `cispo`, of rho; the clip counts are of M.
     """
-    wide = values.double()
-    return wide.new_zeros(n).index_add(0, sequence, wide)
+    assert 0.0 < cap <= math.exp(LOG_RATIO_MAX) and 0.0 < clip_low < 1.0 and clip_high > 0.0
+    logprobs, advantages = _at_least_fp32(logprobs), advantages.detach()
+    ratio = _log_ratio(logprobs.detach(), behaviour).exp()
+    moved = _log_ratio(logprobs.detach(), old).exp()
+    high = (moved > 1.0 + clip_high) & (advantages > 0)
+    low = (moved < 1.0 - clip_low) & (advantages < 0)
+    terms = -(ratio.clamp(max=cap) * advantages * ~(high | low)) * logprobs
+    return terms, _ratio_stats(logprobs, behaviour, ratio, high, low)
 
 
 def _at_least_fp32(values: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from vlrl.config.training import OptimizerConfig, TrainerConfig
 from vlrl.errors import UserError
 from vlrl.objectives.metrics import Stats, merge_stats
 from vlrl.policy.model import Policy
+from vlrl.training.frozen import document_logprobs
 from vlrl.training.packing import MicroBatch
 from vlrl.training.ranks import Ranks
 from vlrl.training.schedule import learning_rate
@@ -105,20 +106,9 @@ class TrainEngine:
         summary["lr"] = lr
         return summary
 
-    @torch.no_grad()
     def logprobs(self, batches: Iterable[MicroBatch], documents: int) -> list[list[float]]:
         """Log-probs of the scored tokens of every document, under the current weights, on every rank."""
-        found: dict[int, list[float]] = {}
-        for batch in batches:
-            values, _ = self._engine(batch.inputs)
-            if not batch.empty:
-                for place, index in enumerate(batch.documents.tolist()):
-                    found[index] = values[batch.owner == place].tolist()
-        if self.ranks.world > 1:
-            gathered: list[Any] = [None] * self.ranks.world
-            torch.distributed.all_gather_object(gathered, found)
-            found = {k: v for part in gathered for k, v in part.items()}
-        return [found[index] for index in range(documents)]
+        return document_logprobs(self._engine, batches, documents, self.ranks)
 
     def reset_optimizer(self) -> None:
         """Forget Adam's moments and step counts (k1.5 section 2.3.2, at the start of an iteration)."""

@@ -6,12 +6,12 @@ one or several optimizer steps, and hands the new weights to the sampler (k1.5 s
 
 import time
 
-from vlrl.config.objective import OmdConfig
+from vlrl.objectives.advantages import RunningScale
+from vlrl.training.learn import learn
 from vlrl.training.parity import check_parity
-from vlrl.training.rl_batch import build_batch, rl_loss
-from vlrl.training.rl_metrics import alarms, learner_metrics, rollout_metrics
+from vlrl.training.rl_metrics import alarms, rollout_metrics
 from vlrl.training.session import Session
-from vlrl.training.stage import StageRun
+from vlrl.training.stage import StageRun, Stateful
 from vlrl.trajectory import Group
 
 
@@ -20,7 +20,8 @@ def train_rl(session: Session) -> None:
     rl, ranks = session.config.rl, session.ranks
     updates = session.config.derived()["optimizer_steps"]
     collector = session.collector() if ranks.is_main else None
-    stateful = {"collector": collector} if collector else {}
+    scale = RunningScale(session.config.objective.ema_decay)
+    stateful: dict[str, Stateful] = {"scale": scale} | ({"collector": collector} if collector else {})
     with session.stage("rl", rl.steps, rl.optimizer, updates, stateful) as stage:
         session.publish(stage, version=stage.step)
         check_parity(session, stage)
@@ -29,7 +30,7 @@ def train_rl(session: Session) -> None:
         for step in stage.remaining():
             collected = ranks.share(collector.next_batch(step) if collector else None)
             started = time.perf_counter()
-            learned = learn(session, stage, collected.groups)
+            learned = learn(session, stage, collected.groups, scale)
             trained = time.perf_counter()
             session.publish(stage, version=step)
             published = time.perf_counter()
@@ -39,32 +40,6 @@ def train_rl(session: Session) -> None:
                 session.validate(stage, step)
             if step == rl.steps and session.config.validation.blank_images:
                 session.measure_blank(stage, step)
-
-
-def learn(session: Session, stage: StageRun, groups: list[Group]) -> dict[str, float]:
-    """The optimizer steps of one iteration, each on its own share of the prompts."""
-    objective = session.config.objective
-    if isinstance(objective, OmdConfig) and objective.reset_optimizer:
-        stage.engine.reset_optimizer()
-    share = session.config.derived()["prompts_per_update"]
-    parts = [groups[i : i + share] for i in range(0, len(groups), share)]
-    batches = [batch for part in parts if (batch := build_batch(part, objective)) is not None]
-    # Mirror descent's reference is the policy at the start of the iteration; where there is only one
-    # update, that is the policy itself.
-    references = [
-        stage.engine.logprobs(stage.pack(batch.documents), len(batch.documents))
-        if isinstance(objective, OmdConfig) and len(batches) > 1
-        else None
-        for batch in batches
-    ]
-    learned = learner_metrics(
-        [
-            stage.engine.step(stage.pack(batch.documents), rl_loss(batch, objective, reference))
-            for batch, reference in zip(batches, references, strict=True)
-        ]
-    )
-    used = sum(batch.groups for batch in batches)
-    return learned | {"group_use": used / len(groups)}
 
 
 def report(

@@ -1,74 +1,139 @@
-"""From graded groups to a global training batch, and the loss of the configured objective on it.
+"""From graded groups to a global training batch.
 
 Everything that depends on the whole batch (advantages, filters, denominators) is settled here, once,
 before any split into micro-batches or ranks.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from vlrl.config.objective import CispoConfig, GrpoConfig, ObjectiveConfig, OmdConfig
-from vlrl.objectives.advantages import group_advantages, zero_variance
-from vlrl.objectives.aggregation import sequence_weights, token_weights
-from vlrl.objectives.losses import cispo, grpo, omd, sum_by_sequence
-from vlrl.objectives.metrics import Stats, mismatch
-from vlrl.training.engine import LossFunction
-from vlrl.training.packing import MicroBatch, TrainDocument
+from vlrl.config.objective import AnyObjective, OmdConfig, TokenObjective, TpoConfig
+from vlrl.objectives.advantages import RunningScale, group_advantages, mean_square, zero_variance
+from vlrl.objectives.aggregation import prompt_weights, token_weights
+from vlrl.objectives.target_policy import target_advantages
+from vlrl.training.packing import TrainDocument
 from vlrl.trajectory import Group, Rollout
+
+# Log-probs of the scored tokens of each document of a batch.
+DocumentLogprobs = Sequence[Sequence[float]]
+
+
+@dataclass(slots=True)
+class GradedRollouts:
+    """The rollouts of one optimizer step whose grading succeeded, as documents.
+
+    `rewards` are float32 [N] and `group` int64 [N], the prompt of each, numbered densely; `behaviour` holds
+    the sampler's log-probs of the scored tokens of each document, float32.
+    """
+
+    documents: list[TrainDocument]
+    rewards: Tensor
+    group: Tensor
+    behaviour: list[Tensor]
 
 
 @dataclass(slots=True)
 class RlBatch:
-    """One optimizer step's rollouts as documents.
+    """One optimizer step's rollouts, ready to be learned from.
 
-    `advantages` and `weights` are float32 [N], one a document; `behaviour` holds the sampler's log-probs
-    of the scored tokens of each document, float32; `groups` counts the prompts that are left.
+    `advantages` and `weights` are float32 [N], one a document; `frozen` are log-probs of the KL's reference
+    policy, where the objective has one. The rest is as in `GradedRollouts`.
     """
 
     documents: list[TrainDocument]
-    advantages: torch.Tensor
-    weights: torch.Tensor
-    behaviour: list[torch.Tensor]
-    groups: int
+    rewards: Tensor
+    group: Tensor
+    behaviour: list[Tensor]
+    advantages: Tensor
+    weights: Tensor
+    frozen: DocumentLogprobs | None = None
+
+    @property
+    def groups(self) -> int:
+        """Prompts that are left."""
+        return int(self.group.max()) + 1
 
 
-def build_batch(groups: list[Group], objective: ObjectiveConfig) -> RlBatch | None:
-    """Advantages, filters and weights over the whole batch; None when nothing is left to learn from.
+def graded_rollouts(groups: list[Group], objective: AnyObjective) -> GradedRollouts | None:
+    """Documents of all rollouts but those whose grading failed; None where none is left.
 
-    Rollouts whose grading failed are left out of baseline and loss alike (an error is not a wrong answer).
+    An error is not a wrong answer: such rollouts are left out of baseline and loss alike.
     """
     graded = [
-        (index, rollout)
+        (index, rollout, rollout.verdict.reward)
         for index, group in enumerate(groups)
         for rollout in group.rollouts
         if rollout.verdict is not None and not rollout.verdict.is_error and rollout.segments
     ]
     if not graded:
         return None
-    # Groups are renumbered densely: a group may have lost all its rollouts to errors.
-    numbers = {index: n for n, index in enumerate(dict.fromkeys(index for index, _ in graded))}
-    group = torch.tensor([numbers[index] for index, _ in graded])
-    rewards = torch.tensor([r.verdict.reward for _, r in graded if r.verdict is not None])
-    keep = torch.ones_like(group, dtype=torch.bool)
+    documents = [
+        _document(r, masked=objective.mask_truncated and r.finish_reason == "length") for _, r, _ in graded
+    ]
+    return GradedRollouts(
+        documents=documents,
+        rewards=torch.tensor([reward for *_, reward in graded]),
+        group=_dense(torch.tensor([index for index, *_ in graded])),
+        behaviour=[_behaviour(r, d) for (_, r, _), d in zip(graded, documents, strict=True)],
+    )
+
+
+def build_batch(
+    graded: GradedRollouts,
+    objective: AnyObjective,
+    scale: RunningScale | None = None,
+    frozen: DocumentLogprobs | None = None,
+) -> RlBatch | None:
+    """Advantages, filters and weights over the whole batch; None when nothing is left to learn from.
+
+    Args:
+        scale: taken further under `normalisation: ema`, and needed there.
+        frozen: log-probs of the KL's reference policy, needed where the objective has a KL.
+    """
+    rewards = graded.rewards
+    if frozen is not None and objective.kl.where == "reward":
+        penalties = [
+            float((b - torch.tensor(f)).sum()) for b, f in zip(graded.behaviour, frozen, strict=True)
+        ]
+        rewards = rewards - objective.kl.coefficient * torch.tensor(penalties)
+    keep = torch.ones_like(graded.group, dtype=torch.bool)
     if objective.drop_zero_variance:
-        keep = ~zero_variance(rewards, group)[group]
-    if not keep.any():
-        return None
-    kept = [r for (_, r), k in zip(graded, keep.tolist(), strict=True) if k]
-    group = torch.unique(group[keep], return_inverse=True)[1]
-    advantages = group_advantages(rewards[keep], group, objective.normalisation)
-    documents = [_document(r, masked=objective.mask_truncated and r.finish_reason == "length") for r in kept]
-    lengths = torch.tensor([d.scored for d in documents])
+        keep = ~zero_variance(rewards, graded.group)[graded.group]
+    kept = keep.nonzero().squeeze(1).tolist()
+    documents = [graded.documents[i] for i in kept]
+    lengths = torch.tensor([d.scored for d in documents], dtype=torch.int64)
     if not lengths.any():
         return None
+    rewards, group = rewards[keep], _dense(graded.group[keep])
+    advantages = _advantages(rewards, group, lengths, objective, scale)
     return RlBatch(
         documents=documents,
+        rewards=rewards,
+        group=group,
+        behaviour=[graded.behaviour[i] for i in kept],
         advantages=advantages,
-        weights=_weights(lengths, group, objective),
-        behaviour=[_behaviour(r, d) for r, d in zip(kept, documents, strict=True)],
-        groups=int(group.max()) + 1,
+        weights=_weights(lengths, group, advantages, objective),
+        frozen=None if frozen is None else [frozen[i] for i in kept],
     )
+
+
+def aimed(batch: RlBatch, objective: TpoConfig, current: DocumentLogprobs) -> RlBatch:
+    """The batch with Target Policy Optimization's advantages, which follow the policy at every update."""
+    now = torch.tensor([sum(values) for values in current], dtype=torch.float64)
+    then = torch.stack([values.double().sum() for values in batch.behaviour])
+    if objective.length_normalised:
+        lengths = torch.tensor([d.scored for d in batch.documents]).clamp(min=1)
+        now, then = now / lengths, then / lengths
+    advantages = target_advantages(batch.rewards, batch.group, now, then, objective.eta)
+    return replace(batch, advantages=advantages)
+
+
+def _dense(group: Tensor) -> Tensor:
+    """Prompts renumbered without gaps: one may have lost all its rollouts."""
+    return torch.unique(group, return_inverse=True)[1]
 
 
 def _document(rollout: Rollout, *, masked: bool) -> TrainDocument:
@@ -82,64 +147,33 @@ def _document(rollout: Rollout, *, masked: bool) -> TrainDocument:
     )
 
 
-def _behaviour(rollout: Rollout, document: TrainDocument) -> torch.Tensor:
+def _behaviour(rollout: Rollout, document: TrainDocument) -> Tensor:
     mask = document.loss_mask[len(rollout.prompt_ids) :]
     return torch.tensor([p for p, m in zip(rollout.logprobs, mask, strict=True) if m])
 
 
-def _weights(lengths: torch.Tensor, group: torch.Tensor, objective: ObjectiveConfig) -> torch.Tensor:
-    if isinstance(objective, OmdConfig):
-        return sequence_weights(lengths, group)
-    return token_weights(lengths, group, objective.aggregation, objective.constant_length)
-
-
-def rl_loss(
-    batch: RlBatch, objective: ObjectiveConfig, reference: list[list[float]] | None = None
-) -> LossFunction:
-    """The loss of one micro-batch of `batch`.
-
-    `reference` are the log-probs of the iteration's start policy, for mirror descent; without them the
-    step is the iteration's first, and the policy is its own reference.
-    """
-
-    def loss(micro: MicroBatch, logprobs: torch.Tensor, entropy: torch.Tensor) -> tuple[torch.Tensor, Stats]:
-        members = micro.documents.tolist()
-        behaviour = torch.cat([batch.behaviour[i] for i in members]).to(logprobs.device)
-        stats = mismatch(logprobs.detach(), behaviour) | {"entropy_sum": entropy.double().sum()}
-        owner = micro.global_owner.to(logprobs.device)
-        if isinstance(objective, OmdConfig):
-            start = logprobs.detach() if reference is None else _gather(reference, members, logprobs)
-            value, more = _omd_loss(batch, objective, micro, logprobs, start)
-        else:
-            advantages = batch.advantages.to(logprobs.device)[owner]
-            if isinstance(objective, CispoConfig):
-                terms, more = cispo(
-                    logprobs, behaviour, advantages, objective.is_cap_max, objective.is_cap_min
-                )
-            else:
-                assert isinstance(objective, GrpoConfig)
-                terms, more = grpo(logprobs, behaviour, advantages, objective.clip_low, objective.clip_high)
-            value = (terms * batch.weights.to(logprobs.device)[owner]).sum()
-        return value, stats | more
-
-    return loss
-
-
-def _gather(values: list[list[float]], members: list[int], like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor([v for i in members for v in values[i]], device=like.device)
-
-
-def _omd_loss(
-    batch: RlBatch, objective: OmdConfig, micro: MicroBatch, logprobs: torch.Tensor, start: torch.Tensor
-) -> tuple[torch.Tensor, Stats]:
-    members, n = micro.documents, len(micro.documents)
-    owner = micro.owner.to(logprobs.device)
-    lengths = torch.bincount(owner, minlength=n) if objective.per_token else None
-    terms, stats = omd(
-        sum_by_sequence(logprobs, owner, n),
-        sum_by_sequence(start, owner, n),
-        batch.advantages[members].to(logprobs.device),
-        objective.tau,
-        lengths,
+def _advantages(
+    rewards: Tensor, group: Tensor, lengths: Tensor, objective: AnyObjective, scale: RunningScale | None
+) -> Tensor:
+    if isinstance(objective, TpoConfig):
+        return torch.zeros(len(rewards))  # see `aimed`
+    running = None
+    if objective.normalisation == "ema":
+        assert scale is not None, "'ema' needs a running scale"
+        running = scale.update(mean_square(rewards, group))
+    return group_advantages(
+        rewards,
+        group,
+        objective.normalisation,
+        objective.baseline,
+        tau=objective.tau if isinstance(objective, OmdConfig) else None,
+        lengths=lengths,
+        scale=running,
     )
-    return (terms * batch.weights[members].to(logprobs.device)).sum(), stats
+
+
+def _weights(lengths: Tensor, group: Tensor, advantages: Tensor, objective: AnyObjective) -> Tensor:
+    if isinstance(objective, TpoConfig):
+        return prompt_weights(lengths, group)
+    constant = objective.constant_length if isinstance(objective, TokenObjective) else None
+    return token_weights(lengths, group, objective.aggregation, constant, advantages)

@@ -12,7 +12,8 @@ from vlrl.config.run import RunConfig, Stage
 from vlrl.config.training import OptimizerConfig
 from vlrl.errors import UserError
 from vlrl.images import ImageStore, blank
-from vlrl.policy.load import load_processor
+from vlrl.policy.load import load_model, load_processor
+from vlrl.policy.model import Policy
 from vlrl.rewards.grader import Grader
 from vlrl.runs.directory import RunDirectory
 from vlrl.runs.rollouts import write_rollouts
@@ -20,6 +21,8 @@ from vlrl.runs.validation_files import HELD_OUT, ValidationResult, summarise, wr
 from vlrl.sampling.base import Sampler
 from vlrl.sampling.build import build_sampler
 from vlrl.schema import Conversation, Kind, read_rows
+from vlrl.training.engine import DTYPES
+from vlrl.training.frozen import FrozenPolicy
 from vlrl.training.ranks import Ranks
 from vlrl.training.stage import StageRun, Stateful
 from vlrl.trajectory import Group, Prompt
@@ -47,6 +50,7 @@ class Session:
         self._data, self._store = data, ImageStore(run.images)
         self._grader: Grader | None = None
         self._sampler: Sampler | None = None
+        self._frozen: FrozenPolicy | None = None
         self._train: list[EncodedPrompt] | None = None
         self._held_out: list[EncodedPrompt] | None = None
         self._published: tuple[str, int] | None = None
@@ -73,6 +77,21 @@ class Session:
         if self._grader is None:
             self._grader = Grader(self.config.rewards, self.processor.thinking_open)
         return self._grader
+
+    @property
+    def frozen_policy(self) -> FrozenPolicy:
+        """The policy that the RL stage started from, loaded when first needed."""
+        if self._frozen is None:
+            dtype = DTYPES[self.config.trainer.dtype]
+            model = load_model(self.policy_path, dtype, self.config.policy.revision)
+            policy = Policy(
+                model,
+                banned_ids=self.processor.banned_ids,
+                temperature=self.config.sampling.temperature,
+                logprob_chunk=self.config.trainer.logprob_chunk,
+            )
+            self._frozen = FrozenPolicy(policy, self.ranks)
+        return self._frozen
 
     def stage(
         self,
