@@ -36,11 +36,14 @@ def after_step(stage: str, step: int, seconds: float = 0.0) -> Moment:
 
 
 def while_saving(stage: str, step: int, files: int) -> Moment:
-    """In the middle of a checkpoint, once its scratch folder holds some files."""
+    """In the middle of a checkpoint, once its scratch folder holds some files; at the latest at its end."""
 
     def come(root: Path) -> bool:
-        scratch = root / stage / "checkpoints" / f".saving_step_{step:06d}"
-        return scratch.is_dir() and sum(1 for p in scratch.rglob("*") if p.is_file()) >= files
+        folder = root / stage / "checkpoints"
+        scratch = folder / f".saving_step_{step:06d}"
+        # Not by rglob, which a folder that is renamed under it upsets.
+        written = sum(len(names) for _, _, names in os.walk(scratch))
+        return (scratch.is_dir() and written >= files) or (folder / f"step_{step:06d}").is_dir()
 
     return come
 
@@ -109,15 +112,21 @@ def read(root: Path) -> dict[str, Any]:
 
 
 def random_moments(seed: int, count: int, steps: int, every: int, seconds_a_step: float) -> list[Moment]:
-    """Moments in order of training: every other one inside a checkpoint, the rest anywhere in a step."""
+    """Moments in order of training: every other one inside a checkpoint, the rest anywhere in a step.
+
+    They are printed, for whoever has to look into a failure.
+    """
     generator = random.Random(seed)
     span = steps // count
     out = []
     for index in range(count):
         step = max(2, index * span + generator.randrange(span))
         if index % 2:
-            saved = min(-(-step // every) * every, steps)
-            out.append(while_saving("rl", saved, generator.randrange(8)))
+            saved, files = min(-(-step // every) * every, steps), generator.randrange(8)
+            print(f"kill {index + 1}: when the checkpoint of step {saved} has {files} files")
+            out.append(while_saving("rl", saved, files))
         else:
-            out.append(after_step("rl", step, generator.uniform(0, 2 * seconds_a_step)))
+            seconds = generator.uniform(0, 2 * seconds_a_step)
+            print(f"kill {index + 1}: {seconds:.3f} s after step {step}")
+            out.append(after_step("rl", step, seconds))
     return out
