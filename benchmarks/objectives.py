@@ -76,7 +76,7 @@ def _markdown(rows: dict[str, list[tuple[float, float]]], arguments: argparse.Na
         "# One warm-up, several objectives",
         "",
         f"Held-out mean@4 over 256 prompts with images before and after {arguments.steps} RL steps of the "
-        "quickstart, all from the last SFT checkpoint of one run. The seed draws prompts, held-out prompts and "
+        "quickstart, all from the last SFT checkpoint of one run. The seed draws prompts, held-out ones and "
         f"samples. Made by `{command}`.",
         "",
         "| objective | seed | start | end | gain |",
