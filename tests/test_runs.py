@@ -83,7 +83,6 @@ def test_resume_takes_harmless_changes(tmp_path: Path) -> None:
         rl={"steps": 500},
         checkpoint={"every": 7, "keep": 1},
         sampling={"threads": 1, "timeout_s": 9, "startup_timeout_s": 9},
-        rewards={"timeout_s": 9},
         trainer={"threads": 1},
     )
     leftover = tmp_path / "a" / "rl" / "checkpoints" / ".saving_step_000010"
@@ -91,6 +90,31 @@ def test_resume_takes_harmless_changes(tmp_path: Path) -> None:
     run = RunDirectory.resume(tmp_path / "a", new, ["again"])
     assert run.config == new and not leftover.exists()
     assert len(json.loads(run.environment_path.read_text())["starts"]) == 2
+
+
+def test_resume_takes_no_longer_stage_where_that_changes_what_was_done(tmp_path: Path) -> None:
+    decaying = {"optimizer": {"schedule": "linear"}}
+    RunDirectory.create(tmp_path / "a", config(rl=decaying), []).fail("x")
+    with pytest.raises(UserError, match=r"rl\.steps, since the linear learning rate"):
+        RunDirectory.resume(tmp_path / "a", config(rl=decaying | {"steps": 500}), [])
+
+    rows = [{"path": "rows.jsonl"}]
+
+    def both(**sft: int) -> RunConfig:
+        return config(stages=["sft", "rl"], sft=sft, data={"warmup": rows, "train": rows})
+
+    run = RunDirectory.create(tmp_path / "b", both(), [])
+    run.fail("x")
+    RunDirectory.resume(tmp_path / "b", both(steps=500), []).fail("x")
+    run.stage("rl").checkpoints.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"sft\.steps, since stage rl started from its end"):
+        RunDirectory.resume(tmp_path / "b", both(steps=600), [])
+
+
+def test_a_grading_deadline_decides_verdicts_and_may_not_change(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path / "a", config(), []).fail("x")
+    with pytest.raises(UserError, match=r"changed config \(rewards\.timeout_s\)"):
+        RunDirectory.resume(tmp_path / "a", config(rewards={"timeout_s": 9}), [])
 
 
 OWNER = """

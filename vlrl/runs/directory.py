@@ -1,7 +1,8 @@
 """The run directory: what lies where, who owns it, and what may not be overwritten.
 
     config.yaml        resolved config            environment.json   one entry a start
-    status.json        running, finished, failed  data/  images/  logs/
+    status.json        running, finished, failed  inputs.json        digests of rows and weights
+    data/  images/  logs/
     report.html        report.json
     <stage>/           metrics.jsonl  timings.jsonl  tensorboard/  rollouts/  validation/  checkpoints/
 
@@ -28,8 +29,11 @@ from vlrl.runs.checkpoints import remove_leftovers
 from vlrl.runs.environment import describe_environment
 from vlrl.runs.files import read_json, write_json, write_text
 
-MAY_CHANGE = ("*.steps", "checkpoint.*", "*timeout_s", "runs_dir", "*.threads")
-"""Config keys (patterns) that a resumed run may change: none alters what one step computes."""
+MAY_CHANGE = ("checkpoint.*", "sampling.*timeout_s", "runs_dir", "*.threads")
+"""Config keys (patterns) that a resumed run may change: none alters what a step computes, but for rounding.
+
+The `steps` of a stage may change too while they have no part in its learning rates and no later stage began.
+"""
 
 State = Literal["running", "finished", "failed", "stopped"]
 _STEP_FILE = re.compile(r"step_(\d{6,})\b.*")
@@ -145,6 +149,10 @@ class RunDirectory:
         return self.root / "status.json"
 
     @property
+    def inputs_path(self) -> Path:
+        return self.root / "inputs.json"
+
+    @property
     def data(self) -> Path:
         return self.root / "data"
 
@@ -187,11 +195,43 @@ class RunDirectory:
             for key in differing_keys(old_tree, new_tree)
             if not any(fnmatchcase(key, pattern) for pattern in MAY_CHANGE)
         ]
+        for name in get_args(Stage):
+            if f"{name}.steps" in changed:
+                self._check_steps(name, new)
+                changed.remove(f"{name}.steps")
         if changed:
             raise UserError(
                 f"{self.root}: cannot resume with a changed config ({', '.join(changed)}); "
                 "restore these keys or start a run of another name"
             )
+
+    def _check_steps(self, name: Stage, new: RunConfig) -> None:
+        schedule = (new.sft if name == "sft" else new.rl).optimizer.schedule
+        if schedule != "constant":
+            raise UserError(
+                f"{self.root}: cannot resume with a changed {name}.steps, since the {schedule} learning rate "
+                "runs over all of them; restore it or start a run of another name"
+            )
+        later = new.stages[new.stages.index(name) + 1 :] if name in new.stages else []
+        begun = [stage for stage in later if self.stage(stage).root.is_dir()]
+        if begun:
+            raise UserError(
+                f"{self.root}: cannot resume with a changed {name}.steps, since stage {begun[0]} started "
+                "from its end; restore it or start a run of another name"
+            )
+
+    def remember(self, name: str, digest: str, what: str) -> None:
+        """Note the digest of an input, or compare it with the one noted when the run first read it.
+
+        Raises:
+            UserError: it changed; `what` names it.
+        """
+        known = read_json(self.inputs_path) if self.inputs_path.exists() else {}
+        if known.setdefault(name, digest) != digest:
+            raise UserError(
+                f"{what}: changed since {self.root} began; restore it or start a run of another name"
+            )
+        write_json(self.inputs_path, known)
 
     def state(self) -> State:
         """Whether the run is running, finished, failed by an error, or stopped by a kill."""

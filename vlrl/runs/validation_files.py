@@ -77,6 +77,11 @@ def write_validation(stage: StageDirectory, result: ValidationResult, groups: Se
     write_json(rollouts_path(stage, result).with_suffix(".json"), asdict(result))
 
 
+def is_measured(stage: StageDirectory, step: int, name: str) -> bool:
+    """Whether there is a result of this name for a step."""
+    return _path(stage, step, name).with_suffix(".json").is_file()
+
+
 def read_validations(stage: StageDirectory) -> list[ValidationResult]:
     """All results of a stage, by step and then name (the held-out one first)."""
     results = []
@@ -91,9 +96,13 @@ def read_validations(stage: StageDirectory) -> list[ValidationResult]:
 
 def rollouts_path(stage: StageDirectory, result: ValidationResult) -> Path:
     """Where the rollouts behind a result lie."""
-    assert re.fullmatch(r"\w+", result.name), f"'{result.name}' cannot be part of a file's name"
-    suffix = "" if result.name == HELD_OUT else f".{result.name}"
-    return stage.validation / f"step_{result.step:06d}{suffix}.parquet"
+    return _path(stage, result.step, result.name)
+
+
+def _path(stage: StageDirectory, step: int, name: str) -> Path:
+    assert re.fullmatch(r"\w+", name), f"'{name}' cannot be part of a file's name"
+    suffix = "" if name == HELD_OUT else f".{name}"
+    return stage.validation / f"step_{step:06d}{suffix}.parquet"
 
 
 def _score(rollout: Rollout) -> float:

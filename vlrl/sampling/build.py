@@ -1,10 +1,24 @@
 """The sampler that a config asks for."""
 
+import importlib.util
 from pathlib import Path
 
 from vlrl.config.run import RunConfig
+from vlrl.errors import UserError
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import Sampler
+
+
+def check_installed(engine: str) -> None:
+    """
+    Raises:
+        UserError: vLLM is asked for and not installed.
+    """
+    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise UserError(
+            "sampling.engine 'vllm' needs vLLM: run `make install EXTRAS=cpu` (or gpu), "
+            "or set sampling.engine: transformers"
+        )
 
 
 def build_sampler(config: RunConfig, policy_path: str, processor: PolicyProcessor, log_dir: Path) -> Sampler:
@@ -15,6 +29,7 @@ def build_sampler(config: RunConfig, policy_path: str, processor: PolicyProcesso
         WaitTimeout: it does not come up in time.
         EngineError: it dies on the way.
     """
+    check_installed(config.sampling.engine)
     if config.sampling.engine == "transformers":
         return _transformers(config, policy_path, processor)
     from vlrl.sampling.vllm_sampler import VllmSampler

@@ -7,7 +7,6 @@ to sample from weights that are neither the old nor the new.
 """
 
 import asyncio
-import importlib.util
 import multiprocessing
 import threading
 from collections.abc import Coroutine, Iterable
@@ -37,17 +36,11 @@ class VllmSampler:
     `log_dir` is the folder for `engine.log`, which takes everything that vLLM prints.
 
     Raises:
-        UserError: vLLM is not installed.
         WaitTimeout: the engine is not up after `startup_timeout_s`.
         EngineError: the engine died while starting; names the log.
     """
 
     def __init__(self, start: EngineStart, processor: PolicyProcessor, log_dir: str | Path) -> None:
-        if importlib.util.find_spec("vllm") is None:
-            raise UserError(
-                "sampling.engine 'vllm' needs vLLM: run `make install EXTRAS=cpu` (or gpu), "
-                "or set sampling.engine: transformers"
-            )
         self.policy_version = 0
         self._processor, self._max_model_len = processor, start.max_model_len
         self._log = Path(log_dir) / "engine.log"

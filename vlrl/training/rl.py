@@ -1,4 +1,4 @@
-"""Reinforcement learning, as the paper reads: collect, step, publish weights, validate, save.
+"""Reinforcement learning, as the paper reads: collect, step, publish weights, save, validate.
 
 Each iteration samples a group of rollouts for every prompt from the current policy, grades them, takes
 one or several optimizer steps, and hands the new weights to the sampler (k1.5 section 2.3; ScaleRL).
@@ -25,8 +25,7 @@ def train_rl(session: Session) -> None:
     with session.stage("rl", rl.steps, rl.optimizer, updates, stateful) as stage:
         session.publish(stage, version=stage.step)
         check_parity(session, stage)
-        if not stage.resumed:
-            session.validate(stage, 0)
+        session.validate_due(stage, rl.validate_every, at_start=True)
         for step in stage.remaining():
             collected = ranks.share(collector.next_batch(step) if collector else None)
             started = time.perf_counter()
@@ -36,10 +35,10 @@ def train_rl(session: Session) -> None:
             published = time.perf_counter()
             seconds = collected.seconds | {"train": trained - started, "publish": published - trained}
             report(session, stage, step, collected.groups, learned, seconds)
-            if stage.is_due(step, rl.validate_every):
-                session.validate(stage, step)
-            if step == rl.steps and session.config.validation.blank_images:
-                session.measure_blank(stage, step)
+            stage.commit()
+            session.validate_due(stage, rl.validate_every)
+        if session.config.validation.blank_images:
+            session.measure_blank(stage)
 
 
 def report(

@@ -31,7 +31,7 @@ def train(config: RunConfig, run: RunDirectory, policy_path: str, data: Mapping[
     with Session(config, run, ranks, policy_path, data) as session:
         session.check()
         for name in config.stages:
-            if not is_finished(config, run, name):
+            if not (is_finished(config, run, name) and session.is_measured(name)):
                 _STAGES[name](session)
             session.policy_path = str(final_policy(run, name))
     if ranks.is_main:

@@ -1,6 +1,7 @@
 """A run as its stages see it: config, run directory, processor, data, and the sampler that they share."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,10 +17,17 @@ from vlrl.policy.load import load_model, load_processor
 from vlrl.policy.model import Policy
 from vlrl.rewards.grader import Grader
 from vlrl.runs.directory import RunDirectory
+from vlrl.runs.inputs import checkpoint_digest, rows_digest
 from vlrl.runs.rollouts import write_rollouts
-from vlrl.runs.validation_files import HELD_OUT, ValidationResult, summarise, write_validation
+from vlrl.runs.validation_files import (
+    HELD_OUT,
+    ValidationResult,
+    is_measured,
+    summarise,
+    write_validation,
+)
 from vlrl.sampling.base import Sampler
-from vlrl.sampling.build import build_sampler
+from vlrl.sampling.build import build_sampler, check_installed
 from vlrl.schema import Conversation, Kind, read_rows
 from vlrl.training.engine import DTYPES
 from vlrl.training.frozen import FrozenPolicy
@@ -48,6 +56,7 @@ class Session:
         self.config, self.run, self.ranks, self.policy_path = config, run, ranks, policy_path
         self.processor = load_processor(policy_path, config.policy)
         self._data, self._store = data, ImageStore(run.images)
+        self._close = ExitStack()
         self._grader: Grader | None = None
         self._sampler: Sampler | None = None
         self._frozen: FrozenPolicy | None = None
@@ -59,16 +68,14 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._sampler is not None:
-            self._sampler.close()
-        if self._grader is not None:
-            self._grader.close()
+        self._close.close()
 
     @property
     def sampler(self) -> Sampler:
         """The engine, started when first needed."""
         if self._sampler is None:
             self._sampler = build_sampler(self.config, self.policy_path, self.processor, self.run.logs)
+            self._close.callback(self._sampler.close)
         return self._sampler
 
     @property
@@ -76,6 +83,7 @@ class Session:
         """The graders, started when first needed."""
         if self._grader is None:
             self._grader = Grader(self.config.rewards, self.processor.thinking_open)
+            self._close.callback(self._grader.close)
         return self._grader
 
     @property
@@ -116,21 +124,27 @@ class Session:
         )
 
     def check(self) -> None:
-        """Find now what the RL stage would only find after the stages before it.
+        """Find now what would otherwise be found after hours of training.
 
         Raises:
-            UserError: a prompt that cannot be used, or rollouts longer than the checkpoint can read.
+            UserError: a prompt that cannot be used, rollouts longer than the checkpoint can read, no engine
+                to sample with, or rows or weights that changed since the run began.
         """
-        rl, limit = self.config.rl, self.processor.context_length
-        if "rl" not in self.config.stages or not self.ranks.is_main:
+        if not self.ranks.is_main:
             return
+        self.run.remember("policy", checkpoint_digest(self.policy_path), f"policy {self.policy_path}")
+        if "rl" not in self.config.stages and not self.config.data.validation:
+            return
+        check_installed(self.config.sampling.engine)
+        rl, limit = self.config.rl, self.processor.context_length
         longest = self.config.policy.context_length or rl.max_prompt_tokens + rl.max_response_tokens
         if longest > limit:
             raise UserError(
                 f"policy.path {self.policy_path} reads at most {limit} tokens, but {longest} are asked for; "
                 "lower policy.context_length, rl.max_prompt_tokens or rl.max_response_tokens"
             )
-        self.train_prompts()
+        if "rl" in self.config.stages:
+            self.train_prompts()
         self.held_out()
 
     def conversations(self) -> list[Conversation]:
@@ -172,26 +186,53 @@ class Session:
                 pass
         self._published = (stage.directory.name, version)
 
+    def validate_due(self, stage: StageRun, every: int | None, *, at_start: bool = False) -> None:
+        """Measure mean@k on the held-out prompts if the stage's step asks for it and has no result yet.
+
+        A kill may have come between the step's checkpoint and its validation.
+        """
+        step = stage.step
+        due = stage.is_due(step, every) if step > 0 else at_start
+        if not self.config.data.validation or not due:
+            return
+        names = self.held_out() if self.ranks.is_main else {}
+        if not self.ranks.share(all(is_measured(stage.directory, step, name) for name in names)):
+            self.validate(stage, step)
+
     def validate(self, stage: StageRun, step: int) -> None:
         """Measure mean@k on the held-out prompts and store it with its rollouts."""
-        if not self.config.data.validation:
-            return
         if self._published != (stage.directory.name, step):
             self.publish(stage, step)
         if self.ranks.is_main:
             for name, prompts in self.held_out().items():
                 self._measure(stage, step, name, prompts)
 
-    def measure_blank(self, stage: StageRun, step: int) -> None:
+    def measure_blank(self, stage: StageRun) -> None:
         """The held-out prompts once more, every image blanked: what can be guessed without looking."""
-        if self.ranks.is_main:
-            prompts = [p for p in self.held_out()[HELD_OUT] if p.prompt.images]
+        if self.ranks.is_main and not is_measured(stage.directory, stage.step, BLANK_IMAGES):
+            prompts = self._can_be_blanked()
             if not prompts:
                 return
             blanked = [
                 replace(p.prompt, images=[blank(i, self._store) for i in p.prompt.images]) for p in prompts
             ]
-            self._measure(stage, step, BLANK_IMAGES, self._encode(blanked))
+            self._measure(stage, stage.step, BLANK_IMAGES, self._encode(blanked))
+
+    def is_measured(self, name: Stage) -> bool:
+        """Whether a stage whose last step is committed has all its results too."""
+        if not self.config.data.validation:
+            return True
+        directory = self.run.stage(name)
+        step = (self.config.sft if name == "sft" else self.config.rl).steps
+        names = []
+        if self.ranks.is_main:
+            names = list(self.held_out())
+            if name == "rl" and self.config.validation.blank_images and self._can_be_blanked():
+                names.append(BLANK_IMAGES)
+        return self.ranks.share(all(is_measured(directory, step, n) for n in names))
+
+    def _can_be_blanked(self) -> list[EncodedPrompt]:
+        return [p for p in self.held_out()[HELD_OUT] if p.prompt.images]
 
     def keep_rollouts(self, stage: StageRun, step: int, groups: list[Group]) -> None:
         """Store a step's rollouts, images by reference."""
@@ -216,10 +257,14 @@ class Session:
         stage.note(f"{stage.directory.name} {_describe(result)}")
 
     def _rows(self, part: str, kind: Kind) -> list[Any]:
-        sources = zip(self._data[part], getattr(self.config.data, part), strict=True)
-        return [
-            row for path, source in sources for row in islice(read_rows(path, kind, self._store), source.rows)
-        ]
+        out = []
+        for index, source in enumerate(getattr(self.config.data, part)):
+            path = self._data[part][index]
+            rows = list(islice(read_rows(path, kind, self._store), source.rows))
+            if self.ranks.is_main:
+                self.run.remember(f"data.{part}.{index}", rows_digest(rows), f"{path} (rows or images)")
+            out += rows
+        return out
 
     def _encode(self, prompts: list[Prompt]) -> list[EncodedPrompt]:
         self.grader.check(prompts)

@@ -5,6 +5,7 @@ import time
 import torch
 
 from vlrl.collect.order import VisitOrder
+from vlrl.config.run import RunConfig
 from vlrl.errors import UserError
 from vlrl.objectives.metrics import Stats, count
 from vlrl.schema import Conversation
@@ -22,9 +23,8 @@ def train_sft(session: Session) -> None:
         "sft", config.sft.steps, config.sft.optimizer, config.sft.steps, {"order": order}
     ) as stage:
         if dropped:
-            stage.note(
-                f"dropped {dropped} conversations longer than sft.max_tokens = {config.sft.max_tokens}"
-            )
+            stage.note(f"dropped {dropped} conversations longer than {_limit(config)}")
+        session.validate_due(stage, config.sft.validate_every)
         for step in stage.remaining():
             started = time.perf_counter()
             batch = [documents[i] for i in order.take(config.sft.conversations_per_step)]
@@ -37,8 +37,8 @@ def train_sft(session: Session) -> None:
             }
             seconds = {"train": time.perf_counter() - started}
             stage.log(step, metrics, seconds, {"loss": metrics["loss"], "lr": metrics["lr"]})
-            if stage.is_due(step, config.sft.validate_every):
-                session.validate(stage, step)
+            stage.commit()
+            session.validate_due(stage, config.sft.validate_every)
 
 
 def token_mean_loss(tokens: int) -> LossFunction:
@@ -48,6 +48,13 @@ def token_mean_loss(tokens: int) -> LossFunction:
         return -logprobs.sum() / tokens, {"tokens": count(logprobs)}
 
     return loss
+
+
+def _limit(config: RunConfig) -> str:
+    """The smaller of the two lengths that a conversation must not exceed, by its name."""
+    if config.sft.max_tokens <= config.trainer.tokens_per_micro_batch:
+        return f"sft.max_tokens = {config.sft.max_tokens}"
+    return f"trainer.tokens_per_micro_batch = {config.trainer.tokens_per_micro_batch}"
 
 
 def _encode(session: Session, rows: list[Conversation]) -> tuple[list[TrainDocument], int]:
@@ -61,5 +68,5 @@ def _encode(session: Session, rows: list[Conversation]) -> tuple[list[TrainDocum
         if len(ids) <= limit and any(mask[1:]):
             documents.append(TrainDocument(ids, row.images, mask))
     if not documents:
-        raise UserError(f"data.warmup: none of {len(rows)} conversations fits in sft.max_tokens = {limit}")
+        raise UserError(f"data.warmup: none of {len(rows)} conversations fits in {_limit(session.config)}")
     return documents, len(rows) - len(documents)

@@ -57,6 +57,7 @@ class StageRun:
         self.directory, self.config, self.ranks, self.steps = directory, config, ranks, steps
         self._name, self._processor, self._stateful = name, processor, stateful
         self._seconds = 0.0
+        self._started = time.monotonic()
         self.step = 0
         self.engine = self._build_engine(policy_path, optimizer, optimizer_steps)
         checkpoint = latest_checkpoint(directory.checkpoints)
@@ -72,15 +73,21 @@ class StageRun:
             self._progress = StageProgress(name, steps, done=self.step)
 
     def remaining(self) -> Iterator[int]:
-        """Step numbers still to do, from 1; torch's generator is seeded for each, so none needs saving."""
-        self._started = time.monotonic()
+        """Step numbers still to do, from 1; torch's generator is seeded for each, so none needs saving.
+
+        Each ends with `commit`.
+        """
         while self.step < self.steps:
+            step = self.step + 1
             torch.manual_seed(derive_seed(self.config.seed, self._name, "torch", self.step, self.ranks.rank))
-            yield self.step + 1
-            self.step += 1
-            last = self.step == self.steps
-            if last or self.step % self.config.checkpoint.every == 0:
-                self._save()
+            yield step
+            assert self.step == step, f"step {step} was not committed"
+
+    def commit(self) -> None:
+        """The step is done: save it where a checkpoint is due. What measures the step comes after this."""
+        self.step += 1
+        if self.is_due(self.step, self.config.checkpoint.every):
+            self._save()
 
     def pack(self, documents: list[TrainDocument]) -> Iterator[MicroBatch]:
         """This rank's micro-batches of a global batch."""
@@ -109,7 +116,10 @@ class StageRun:
 
     @property
     def seconds(self) -> float:
-        """Seconds spent in this stage, over all attempts that reached a checkpoint."""
+        """Seconds spent in this stage, engine start and validation included.
+
+        Of earlier attempts up to their last checkpoint, of this one until now.
+        """
         return self._seconds + (time.monotonic() - self._started)
 
     def is_due(self, step: int, every: int | None) -> bool:
@@ -117,7 +127,6 @@ class StageRun:
         return step == self.steps or (every is not None and step % every == 0)
 
     def __enter__(self) -> "StageRun":
-        self._started = time.monotonic()
         if self._progress is not None:
             self._progress.__enter__()
         return self

@@ -1,0 +1,47 @@
+"""Digests of what a run was begun with: a resumed run must find the same rows, images and weights."""
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from vlrl.schema import Conversation
+from vlrl.trajectory import Prompt
+
+_SMALL = 64 << 20  # bytes; larger weight files are known by their size and header
+
+
+def rows_digest(rows: Iterable[Conversation | Prompt]) -> str:
+    """SHA-256 of rows: their text, and their images by content."""
+    digest = hashlib.sha256()
+    for row in rows:
+        tree = asdict(row) | {"images": [image.sha256 for image in row.images]}
+        tree.pop("where", None)  # the same row in a file that was moved is the same row
+        digest.update(json.dumps(tree, sort_keys=True, default=str).encode(errors="replace"))
+    return digest.hexdigest()
+
+
+def checkpoint_digest(path: str) -> str:
+    """SHA-256 that tells a local checkpoint folder from another; a hub id is its own.
+
+    Covers the config, the index and every small weight file, and size and header of large ones.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return path
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("config.json"), *folder.glob("*.index.json")]):
+        digest.update(file.read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(size if size <= _SMALL else _header_bytes(stream.read(8))))
+    return digest.hexdigest()
+
+
+def _header_bytes(start: bytes) -> int:
+    """Length of a safetensors header, which its first eight bytes say."""
+    return min(struct.unpack("<Q", start)[0], _SMALL) if len(start) == 8 else 0
