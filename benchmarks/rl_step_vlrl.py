@@ -89,8 +89,9 @@ class _Reward:
 def _train(session: Any, connection: Connection) -> None:
     """`vlrl.training.rl.train_rl` without its validation, stopping at each turn."""
     from vlrl.collect.collector import Collector
+    from vlrl.training.learn import learn
     from vlrl.training.parity import check_parity
-    from vlrl.training.rl import learn, report
+    from vlrl.training.rl import report
 
     config = session.config
     grader = _Reward(session.grader)
@@ -123,3 +124,4 @@ def _train(session: Any, connection: Connection) -> None:
                 "response": sum(len(r.response_ids) for r in rollouts),
             }
             connection.send(Step(seconds, cpu_seconds() - cpu, tokens))
+            stage.commit()

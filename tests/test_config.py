@@ -93,7 +93,19 @@ def test_a_misspelt_key_is_named_even_where_it_leaves_another_missing(base: Path
             "objective.name=ppo",
             "key 'objective.name': should be 'omd', 'cispo', 'grpo', 'dapo'",
         ),
-        ("objective.tau=0.1", "missing key 'objective.name'"),
+        ("objective.tau=0.1", "missing key 'objective.name': whose options these are, one of omd, cispo"),
+        ("rl.optimizer.lr=.inf", "key 'rl.optimizer.lr': Input should be a finite number, found inf"),
+        ("sampling.timeout_s=.nan", "key 'sampling.timeout_s'"),
+        (
+            "objective={name: cispo, correction: {kind: truncated}}",
+            "correction 'truncated' would count the ratio of trainer to sampler twice",
+        ),
+        (
+            "objective={name: omd, correction: {kind: masked}}",
+            "correction 'masked' weighs tokens, but this loss has one term a rollout",
+        ),
+        ("objective={name: dr_grpo}", "aggregation 'constant' needs 'constant_length'"),
+        ("objective={name: grpo, kl: {coefficient: 0.1, estimator: k1}}", "'k1' has no gradient on average"),
         ("nonsense", "override 'nonsense': write key.path=value"),
         ("a..b=3", "override 'a..b=3': write key.path=value"),
         ("rl.steps=[", "override 'rl.steps=[': the value is not YAML"),
@@ -101,6 +113,34 @@ def test_a_misspelt_key_is_named_even_where_it_leaves_another_missing(base: Path
 )
 def test_wrong_values_are_one_line(base: Path, override: str, expected: str) -> None:
     assert expected in complaint(base, override)
+
+
+def test_micro_batches_are_counted_with_the_gaps_that_packing_leaves(base: Path) -> None:
+    """Two rollouts of 3000 fit into 8192 tokens, and a third does not."""
+    sizes = ["rl.max_prompt_tokens=1000", "rl.max_response_tokens=2000"]
+    sizes += ["rl.prompts_per_step=4", "rl.rollouts_per_prompt=4", "rl.updates_per_step=2"]
+    derived = load_config(base, sizes).derived()
+    assert derived["rollouts_per_update"] == 8 and derived["max_micro_batches_per_update"] == 4
+
+
+def test_only_the_runs_own_stages_are_counted(base: Path) -> None:
+    assert "sft_conversations_in_all" not in load_config(base).derived()
+    warmup = "data={warmup: [{recipe: charts, rows: 9}], validation: [{recipe: charts, rows: 7}]}"
+    derived = load_config(base, ["stages=[sft]", warmup]).derived()
+    assert derived == {"sft_conversations_in_all": 3200, "validation_rollouts": 28}
+    # The rows of a file are not known before it is read.
+    unknown = "data.validation=[{path: rows.jsonl}]"
+    assert "validation_rollouts" not in load_config(base, [unknown]).derived()
+    assert (
+        load_config(base, [unknown, "validation.max_prompts=5"]).derived().get("validation_rollouts") is None
+    )
+
+
+def test_mirror_descent_that_is_none_is_warned_of(base: Path) -> None:
+    assert load_config(base).warnings() == []
+    once = load_config(base, ["objective.name=omd"]).warnings()
+    assert len(once) == 2 and "tau has no effect" in once[0] and "reset_optimizer" in once[1]
+    assert load_config(base, ["objective.name=omd", "rl.updates_per_step=2"]).warnings() == []
 
 
 def test_files_that_are_no_config(tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ def _train(arguments: argparse.Namespace) -> None:
         print("# derived:")
         for name, value in config.derived().items():
             print(f"#   {name}: {value}")
+        for warning in config.warnings():
+            print(f"# warning: {warning}")
         return
     from data_recipes.build import materialise
     from vlrl.launch import launch

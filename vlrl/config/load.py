@@ -126,7 +126,7 @@ def _explain(error: ValidationError, tree: Tree) -> str:
         hint = f"did you mean '{near[0]}'?" if near else f"valid names: {', '.join(sorted(names))}"
         return f"unknown key '{key}'; {hint}"
     if first["type"] == "union_tag_not_found":
-        return f"missing key '{key}.name': which {key} its options belong to"
+        return f"missing key '{key}.name': whose options these are, one of {', '.join(OBJECTIVE_NAMES)}"
     if first["type"] == "union_tag_invalid":
         return f"key '{key}.name': should be {first['ctx']['expected_tags']}, found '{first['ctx']['tag']}'"
     message = first["msg"].removeprefix("Value error, ")

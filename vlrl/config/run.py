@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from vlrl.config.base import Section
 from vlrl.config.data import DataConfig
-from vlrl.config.objective import CispoConfig, ObjectiveConfig
+from vlrl.config.objective import CispoConfig, ObjectiveConfig, OmdConfig
 from vlrl.config.policy import PolicyConfig
 from vlrl.config.sampling import SamplingConfig
 from vlrl.config.training import (
@@ -79,21 +79,47 @@ class RunConfig(Section):
         return self
 
     def derived(self) -> dict[str, int]:
-        """Every batch number that follows from the three that are set."""
+        """Every batch number of the run's stages that follows from those that are set."""
+        out = {}
+        if "sft" in self.stages:
+            out["sft_conversations_in_all"] = self.sft.steps * self.sft.conversations_per_step
+        if "rl" in self.stages:
+            out |= self._derived_rl()
+        held_out = [s.rows for s in self.data.validation]
+        limit = self.validation.max_prompts
+        if None not in held_out:
+            prompts = sum(rows or 0 for rows in held_out)
+            out["validation_rollouts"] = min(limit or prompts, prompts) * self.validation.samples_per_prompt
+        return out
+
+    def _derived_rl(self) -> dict[str, int]:
         rollouts = self.rl.prompts_per_step * self.rl.rollouts_per_prompt
         longest = self.rl.max_prompt_tokens + self.rl.max_response_tokens
-        held_out = self.validation.max_prompts or sum(s.rows or 0 for s in self.data.validation)
+        rollouts_per_update = rollouts // self.rl.updates_per_step
+        # A micro-batch is full only when the next rollout does not fit, and no rollout is longer than this.
+        surely_fit = self.trainer.tokens_per_micro_batch // longest
         return {
             "rollouts_per_step": rollouts,
-            "rollouts_per_update": rollouts // self.rl.updates_per_step,
+            "rollouts_per_update": rollouts_per_update,
             "prompts_per_update": self.rl.prompts_per_step // self.rl.updates_per_step,
             "optimizer_steps": self.rl.steps * self.rl.updates_per_step,
             "rollouts_in_all": rollouts * self.rl.steps,
             "max_tokens_per_rollout": longest,
             "max_tokens_per_step": longest * rollouts,
-            "max_micro_batches_per_update": math.ceil(
-                longest * rollouts / (self.rl.updates_per_step * self.trainer.tokens_per_micro_batch)
-            ),
-            "sft_conversations_in_all": self.sft.steps * self.sft.conversations_per_step,
-            "validation_rollouts": held_out * self.validation.samples_per_prompt,
+            "max_micro_batches_per_update": math.ceil(rollouts_per_update / surely_fit),
         }
+
+    def warnings(self) -> list[str]:
+        """What is allowed and seldom meant, a sentence each."""
+        found = []
+        if "rl" in self.stages and isinstance(self.objective, OmdConfig) and self.rl.updates_per_step == 1:
+            found.append(
+                "objective omd with rl.updates_per_step 1: the policy is its own reference, so tau has no "
+                "effect and the step is REINFORCE with a mean baseline"
+            )
+            if self.objective.reset_optimizer:
+                found.append(
+                    "objective.reset_optimizer with rl.updates_per_step 1: Adam's first step moves every "
+                    "weight by the learning rate, whatever its gradient; raise updates_per_step or turn it off"
+                )
+        return found
