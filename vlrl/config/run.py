@@ -120,6 +120,6 @@ class RunConfig(Section):
             if self.objective.reset_optimizer:
                 found.append(
                     "objective.reset_optimizer with rl.updates_per_step 1: Adam's first step moves every "
-                    "weight by the learning rate, whatever its gradient; raise updates_per_step or turn it off"
+                    "weight by the learning rate whatever its gradient; raise updates_per_step or turn it off"
                 )
         return found
