@@ -10,7 +10,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_ranks(world: int, *arguments: str, timeout: float = 600) -> None:
-    """Run `python -m ARGUMENTS` in `world` processes joined as ranks."""
+    """Run `python -m ARGUMENTS` in `world` processes joined as ranks, and see all of them succeed."""
+    for code, output in end_ranks(world, *arguments, timeout=timeout):
+        assert code == 0, output[-4000:]
+
+
+def end_ranks(world: int, *arguments: str, timeout: float = 600) -> list[tuple[int, str]]:
+    """Run `python -m ARGUMENTS` in `world` processes joined as ranks: exit code and output of each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -37,5 +43,4 @@ def run_ranks(world: int, *arguments: str, timeout: float = 600) -> None:
         for process in processes:
             process.kill()
             process.wait()
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output[-4000:]
+    return [(process.returncode, output) for process, output in zip(processes, outputs, strict=True)]

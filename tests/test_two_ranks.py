@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.ranks import run_ranks
+from tests.ranks import end_ranks, run_ranks
 from vlrl.runs.checkpoints import latest_checkpoint
 from vlrl.runs.directory import RunDirectory
 from vlrl.runs.metrics import read_metrics
@@ -56,3 +56,24 @@ def test_two_ranks_train_what_one_trains(tmp_path: Path, zero_stage: int) -> Non
     assert [line["step"] for line in rl] == [1, 2]
     for mine, theirs in zip(rl, _metrics(one, "rl"), strict=True):
         assert mine["response_tokens"] == theirs["response_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data.train": "[{path: /nowhere/rows.jsonl}]"}, "vlrl: /nowhere/rows.jsonl"),
+        ({"rl.max_prompt_tokens": "2"}, "over rl.max_prompt_tokens = 2"),
+        ({"rl.stepz": "3"}, "unknown key 'rl.stepz'"),
+    ],
+)
+def test_a_mistake_is_said_once_by_the_main_rank(tmp_path: Path, changes: dict[str, str], said: str) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG)
+    overrides = [f"{key}={value}" for key, value in changes.items()]
+    command = ["vlrl.cli", "train", str(config), "--run-dir", str(tmp_path / "run"), *overrides]
+    ended = end_ranks(2, *command, timeout=120)
+    assert [code for code, _ in ended] == [2, 2], ended
+    main, other = (output for _, output in ended)
+    assert said in main.splitlines()[-1] and "Traceback" not in main
+    assert "vlrl:" not in other and "Traceback" not in other
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """The command line. Heavy imports are inside the commands, so that `--help` answers at once."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -84,14 +85,20 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--split", choices=["train", "validation"], default="train", help="default: train")
     make.add_argument("--kind", choices=["prompt", "conversation"], default="prompt", help="default: prompt")
     make.add_argument("--seed", type=int, default=0, help="default: 0")
+    make.add_argument("--force", action="store_true", help="replace the file if there is one")
     make.set_defaults(command=_data_make)
     return parser
 
 
-def _train(arguments: argparse.Namespace) -> None:
+def _train(arguments: argparse.Namespace) -> int | None:
     from vlrl.config import dump_config, load_config
 
-    config = load_config(arguments.config, arguments.overrides)
+    try:
+        config = load_config(arguments.config, arguments.overrides)
+    except UserError:
+        if int(os.environ.get("RANK", "0")) > 0:
+            return 2  # every rank reads the same config, and the main one says what is wrong
+        raise
     if arguments.dry_run:
         print(dump_config(config), end="")
         print("# derived:")
@@ -99,12 +106,13 @@ def _train(arguments: argparse.Namespace) -> None:
             print(f"#   {name}: {value}")
         for warning in config.warnings():
             print(f"# warning: {warning}")
-        return
+        return None
     from data_recipes.build import materialise
     from vlrl.launch import launch
 
     root = arguments.run_dir or Path(config.runs_dir) / config.name
     launch(config, root, resume=arguments.resume, materialise=materialise, command=sys.argv)
+    return None
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -161,6 +169,10 @@ def _data_make(arguments: argparse.Namespace) -> None:
 
     if arguments.rows < 1 or arguments.level < 0:
         raise UserError("data make: --rows must be at least 1 and --level at least 0")
+    if arguments.out.suffix != ".jsonl":
+        raise UserError(f"data make: {arguments.out} must end in .jsonl, which is what is written")
+    if arguments.out.exists() and not arguments.force:
+        raise UserError(f"data make: {arguments.out} exists already; choose another name or add --force")
     source = SourceConfig(recipe=arguments.recipe, rows=arguments.rows, level=arguments.level)
     store = ImageStore(arguments.out.parent / f"{arguments.out.stem}_images")
     materialise(source, arguments.kind, arguments.split, arguments.seed, store, arguments.out)

@@ -5,9 +5,30 @@
 `EngineError` is an engine or a process of it that failed; it names the log (exit code 4).
 """
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class UserError(Exception):
     """One sentence naming the file, row or key, and the fix."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the operating system has against writing `path` into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise UserError(
+                f"disk full while writing {path}; free space and run the command again"
+            ) from error
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written ({reason}); choose another place or mend it") from error
 
 
 class WaitTimeout(RuntimeError):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlrl.errors import UserError
+from vlrl.errors import UserError, writing
 
 MAX_IMAGE_PIXELS = 64_000_000
 
@@ -98,16 +98,17 @@ class ImageStore:
         """Store encoded bytes once (atomic rename) and return their reference.
 
         Raises:
-            UserError: as `describe`.
+            UserError: as `describe`; or the store cannot be written, or the disk is full.
         """
         image = _decode(data, where)
         digest = hashlib.sha256(data).hexdigest()
         path = self.root / digest[:2] / f"{digest}.{(image.info['format'] or 'img').lower()}"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
             scratch = path.with_suffix(f".{os.getpid()}.tmp")
-            scratch.write_bytes(data)
-            scratch.replace(path)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                scratch.write_bytes(data)
+                scratch.replace(path)
         return ImageRef(digest, str(path.resolve()), image.width, image.height)
 
 

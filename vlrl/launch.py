@@ -15,6 +15,7 @@ from typing import Any
 
 from vlrl.config.data import SourceConfig
 from vlrl.config.run import RunConfig
+from vlrl.errors import UserError
 from vlrl.images import ImageStore
 from vlrl.runs.directory import RunDirectory
 from vlrl.schema import Kind, read_rows
@@ -61,11 +62,14 @@ def _launch_together(
 
     ranks = start_ranks(config.trainer.threads)
     if not ranks.is_main:
-        data, policy_path = ranks.share(None)
-        train(config, RunDirectory.open(root), policy_path, data)
+        with ranks.following():
+            data, policy_path = ranks.share(None)
+            train(config, RunDirectory.open(root), policy_path, data)
     else:
-        run, fresh = _open_run(config, root, resume, command)
-        with _outcome(run, fresh):
+        with ranks.leading():
+            run, fresh = _open_run(config, root, resume, command)
+        # The others have let go of the run's files before a run that was made in vain is removed.
+        with _outcome(run, fresh), ranks.leading():
             data = prepare_data(config, run, materialise)
             policy_path = ranks.share((data, prepare_policy(config, run, data)))[1]
             train(config, run, policy_path, data)
@@ -74,11 +78,14 @@ def _launch_together(
 
 @contextmanager
 def _outcome(run: RunDirectory, fresh: bool) -> Iterator[None]:
-    """Record how the run ended; one that failed before its first stage leaves nothing behind."""
+    """Record how the run ended; one that a mistake ended before its first stage leaves nothing behind.
+
+    An engine that failed leaves the log which its message names.
+    """
     try:
         yield
     except BaseException as error:
-        if fresh and not run.stages():
+        if fresh and not run.stages() and isinstance(error, UserError):
             run.discard()
         else:
             run.fail(f"{type(error).__name__}: {error}")

@@ -9,11 +9,12 @@ marker per image, in order.
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from vlrl.errors import UserError
+from vlrl.errors import UserError, writing
 from vlrl.images import ImageRef, ImageStore, describe_file
 from vlrl.trajectory import Prompt
 
@@ -81,14 +82,24 @@ def read_rows(path: str | Path, kind: Kind, store: ImageStore) -> Iterator[Any]:
 
 
 def write_rows(path: str | Path, rows: list[Row]) -> None:
-    """Write rows as JSONL in the columns that `read_rows` reads; images by absolute path."""
+    """Write rows as JSONL in the columns that `read_rows` reads; images by absolute path.
+
+    Raises:
+        UserError: the place cannot be written, or the disk is full; nothing is left there.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".tmp")
-    with scratch.open("w", encoding="utf-8") as out:
-        for row in rows:
-            out.write(json.dumps(to_columns(row), ensure_ascii=False) + "\n")
-    scratch.replace(path)
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with scratch.open("w", encoding="utf-8") as out:
+                for row in rows:
+                    out.write(json.dumps(to_columns(row), ensure_ascii=False) + "\n")
+            scratch.replace(path)
+    except UserError:
+        with suppress(OSError):
+            scratch.unlink()
+        raise
 
 
 def to_columns(row: Row) -> dict[str, Any]:

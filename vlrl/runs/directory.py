@@ -24,7 +24,7 @@ from typing import Literal, get_args
 
 from vlrl.config import RunConfig, differing_keys, dump_config, load_config
 from vlrl.config.run import Stage
-from vlrl.errors import UserError
+from vlrl.errors import UserError, writing
 from vlrl.runs.checkpoints import remove_leftovers
 from vlrl.runs.environment import describe_environment
 from vlrl.runs.files import read_json, write_json, write_text
@@ -96,12 +96,14 @@ class RunDirectory:
         """Begin a run in a new or empty folder; `command` is the command line, for the record.
 
         Raises:
-            UserError: the folder holds a run already, or something else; nothing is written.
+            UserError: the folder holds a run already, or something else, or cannot be written; nothing is.
         """
         root = Path(root)
         _refuse_occupied(root)
-        root.mkdir(parents=True, exist_ok=True)
-        run = cls(root, _acquire(root))
+        with writing(root):
+            root.mkdir(parents=True, exist_ok=True)
+            lock = _acquire(root)
+        run = cls(root, lock)
         _refuse_occupied(root)
         write_text(run.config_path, dump_config(config))
         run._record_start(command)
@@ -279,7 +281,9 @@ def _now() -> str:
 
 
 def _refuse_occupied(root: Path) -> None:
-    if not root.exists():
+    with writing(root):  # a file in the place of a folder above it
+        exists = root.exists()
+    if not exists:
         return
     if not root.is_dir():
         raise UserError(f"{root}: is a file, not a folder; choose another name or runs_dir")

@@ -1,6 +1,5 @@
 """Writing files so that a kill or a full disk leaves the old content or the new, never half of one."""
 
-import errno
 import json
 import math
 import numbers
@@ -10,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vlrl.errors import UserError
+from vlrl.errors import DISK_FULL, UserError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PROBE_BYTES = 1 << 20
 
 
@@ -112,7 +110,7 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
     if isinstance(error, UserError):
         return False
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in _FULL
+        return error.errno in DISK_FULL
     if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
         return True
     return _is_writer_error(error) and not _has_room(folder)
@@ -132,6 +130,6 @@ def _has_room(folder: Path) -> bool:
             os.fsync(out.fileno())
         return written == _PROBE_BYTES
     except OSError as error:
-        return error.errno not in _FULL
+        return error.errno not in DISK_FULL
     finally:
         probe.unlink(missing_ok=True)

@@ -3,6 +3,8 @@
 import os
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -10,7 +12,22 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+FAREWELL = timedelta(seconds=30)
 COLLECTIVE_TIMEOUT = timedelta(hours=2)  # a rank may wait for a whole batch of rollouts
+
+
+class MainRankFailed(Exception):
+    """The main rank ended with an error, which it prints itself."""
+
+
+class _Failure:
+    """What the main rank shares in place of a value when it failed."""
+
+
+def _is_lost_peer(error: RuntimeError) -> bool:
+    """Whether a collective failed because another rank is gone; torch has no class of its own for it."""
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+    return any(sign in str(error) for sign in signs)
 
 
 @dataclass(slots=True, frozen=True)
@@ -26,12 +43,43 @@ class Ranks:
         return self.rank == 0
 
     def share(self, value: Any) -> Any:
-        """The main rank's `value`, on every rank."""
+        """The main rank's `value`, on every rank.
+
+        Raises:
+            MainRankFailed: it came upon an error before it had one.
+        """
         if self.world == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0)
+        if isinstance(box[0], _Failure):
+            raise MainRankFailed
         return box[0]
+
+    @contextmanager
+    def leading(self) -> Iterator[None]:
+        """Around the main rank's work: the others, which wait in `share`, learn that it failed."""
+        try:
+            yield
+        except Exception:
+            if self.world > 1:
+                with suppress(Exception):  # some wait elsewhere, and learn of it when this process ends
+                    dist.broadcast_object_list([_Failure()], src=0)
+                    dist.monitored_barrier(timeout=FAREWELL)
+            raise
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Around another rank's work: where the main one failed it ends quietly, for that one says why."""
+        try:
+            yield
+        except (MainRankFailed, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _is_lost_peer(error):
+                raise
+            with suppress(Exception):
+                dist.monitored_barrier(timeout=FAREWELL)
+            sys.stdout.flush()
+            os._exit(2)
 
     def sum(self, values: dict[str, float]) -> dict[str, float]:
         """Sums over ranks of named numbers; names that end in `_max` take the maximum."""

@@ -130,8 +130,11 @@ class Session:
             UserError: a prompt that cannot be used, rollouts longer than the checkpoint can read, no engine
                 to sample with, or rows or weights that changed since the run began.
         """
-        if not self.ranks.is_main:
-            return
+        if self.ranks.is_main:
+            self._check_inputs()
+        self.ranks.share(None)
+
+    def _check_inputs(self) -> None:
         self.run.remember("policy", checkpoint_digest(self.policy_path), f"policy {self.policy_path}")
         if "rl" not in self.config.stages and not self.config.data.validation:
             return
