@@ -342,3 +342,59 @@ def test_own_rows_train_end_to_end(tmp_path: Path) -> None:
         seen |= set(table.column("prompt_id").to_pylist())
     assert len(seen) == 20
     AutoModelForImageTextToText.from_pretrained(run / "rl/checkpoints/step_000005/policy")
+
+
+def test_a_run_directory_that_cannot_be_written(work: Workplace) -> None:
+    (work.folder / "file").write_text("in the way")
+    capture = work.capture
+    for place in (work.folder / "file", work.folder / "file" / "below"):
+        capture.readouterr()
+        assert main(["train", str(work.config), "--run-dir", str(place)]) == 2
+        line = capture.readouterr().err.strip()
+        assert line.startswith(f"vlrl: {place}: ") and "\n" not in line
+    assert (work.folder / "file").read_text() == "in the way"
+
+
+MAKE = ["data", "make", "charts"]
+
+
+def test_data_make_replaces_nothing_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "rows.jsonl"
+    assert main([*MAKE, str(out), "--rows", "2"]) == 0
+    before = out.read_text()
+    assert main([*MAKE, str(out), "--rows", "3"]) == 2
+    assert "exists already; choose another name or add --force" in capsys.readouterr().err
+    assert out.read_text() == before
+    assert main([*MAKE, str(out), "--rows", "3", "--force"]) == 0
+    assert len(out.read_text().splitlines()) == 3
+
+
+def test_data_make_writes_jsonl_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*MAKE, str(tmp_path / "rows.parquet"), "--rows", "2"]) == 2
+    assert "must end in .jsonl" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_make_where_nothing_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert main([*MAKE, str(tmp_path / "file" / "rows.jsonl"), "--rows", "2"]) == 2
+    assert "cannot be written (Not a directory)" in capsys.readouterr().err
+
+
+FULL_DISK = """
+import resource, signal, sys
+from vlrl.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("limit", "named"), [(100, "_images"), (20_000, "rows.jsonl")])
+def test_data_make_on_a_full_disk(tmp_path: Path, limit: int, named: str) -> None:
+    """A limit on the size of files stands for the disk: first no image fits, then the rows do not."""
+    command = [sys.executable, "-c", FULL_DISK, str(limit), *MAKE, str(tmp_path / "rows.jsonl")]
+    done = subprocess.run([*command, "--rows", "40"], check=False, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "disk full while writing" in done.stderr and named in done.stderr
+    assert not (tmp_path / "rows.jsonl").exists() and not (tmp_path / "rows.tmp").exists()

@@ -39,6 +39,7 @@ def test_an_engine_that_does_not_start_is_one_line_and_exit_code_4(
     assert main(["train", str(config), "--run-dir", str(tmp_path / "run")]) == 4
     last = capfd.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("vlrl: vLLM did not start: ") and "engine.log)" in last and "--resume" in last
+    assert (tmp_path / "run" / "logs" / "engine.log").stat().st_size > 0
 
 
 def test_closing_leaves_a_disk_that_hangs(
