@@ -173,7 +173,7 @@ def test_update_in_flight_starts_a_new_segment(build_model: ModelBuilder) -> Non
     plain = Plain(old)
     for segments in responses:
         assert [s.policy_version for s in segments] == [0, 7]
-        assert [s.finish_reason for s in segments] == ["interrupted", "length"]
+        assert [s.finish_reason for s in segments] == ["paused", "length"]
         before = segments[0]
         assert plain.worst_gap(case, before.token_ids, before.logprobs, processor.banned_ids) < 1e-4
     after = sampler.sample(requests[:4], timeout=60)

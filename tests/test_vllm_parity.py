@@ -157,7 +157,7 @@ def test_update_while_sixteen_sequences_run(engine: Engine) -> None:
     versions = {tuple(s.policy_version for s in segments) for segments in running}
     assert versions == {(0, 3)}
     for segments in running:
-        assert [s.finish_reason for s in segments] == ["interrupted", "length"]
+        assert [s.finish_reason for s in segments] == ["paused", "length"]
         assert sum(len(s.token_ids) for s in segments) == length
         assert engine.worst_gap(0, case, segments[:1]) < TOLERANCE
     # What the running ones draw after the update, by new weights on the old cache, fits neither model.

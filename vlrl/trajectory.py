@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 from vlrl.images import ImageRef
 
+# How a response marks its thinking.
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
 FinishReason = Literal["stop", "length", "repetition", "interrupted", "paused", "error"]
 Status = Literal["correct", "wrong", "no_answer", "truncated", "grader_error", "infra_error"]
 
@@ -41,7 +44,10 @@ class Prompt:
 
 @dataclass(slots=True)
 class Segment:
-    """A run of tokens sampled by one policy version.
+    """A run of tokens sampled by one policy version, or injected.
+
+    The finish reason of all but a rollout's last segment says why another follows: `paused` (a weight update
+    or the end of a phase) or `interrupted` (the thinking outlived its budget).
 
     `token_ids`, `logprobs` and `loss_mask` have one entry a token. `logprobs` are the behaviour
     log-probabilities (nats) at the sampling temperature; `loss_mask` is 0 for injected tokens.
@@ -55,6 +61,11 @@ class Segment:
 
     def __post_init__(self) -> None:
         assert len(self.token_ids) == len(self.logprobs) == len(self.loss_mask)
+
+    @property
+    def is_injected(self) -> bool:
+        """Whether these tokens were put in, not sampled."""
+        return bool(self.token_ids) and not any(self.loss_mask)
 
 
 @dataclass(slots=True, frozen=True)

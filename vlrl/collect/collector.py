@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vlrl.collect.order import VisitOrder
-from vlrl.collect.requests import EncodedPrompt, make_groups, make_requests
+from vlrl.collect.requests import EncodedPrompt, ThinkingBudget, make_groups, make_requests
 from vlrl.config.run import RunConfig
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import Sampler
@@ -39,6 +39,7 @@ class Collector:
     ) -> None:
         self._prompts, self._sampler, self._processor, self._grader = prompts, sampler, processor, grader
         self._config = config
+        self._budget = ThinkingBudget.of(config.rl, processor)
         self._order = VisitOrder(len(prompts), config.seed, "rl-prompts")
 
     def next_batch(self, step: int) -> Collected:
@@ -58,6 +59,7 @@ class Collector:
             max_tokens=rl.max_response_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
+            budget=self._budget,
         )
         started = time.perf_counter()
         groups = make_groups(prompts, self._sampler.sample(requests, sampling.timeout_s), self._processor)

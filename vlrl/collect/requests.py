@@ -1,13 +1,46 @@
 """From prompts to sampling requests and back to rollouts."""
 
+import random
 from dataclasses import dataclass
 
 from vlrl.config.data import DataConfig
+from vlrl.config.training import InterruptionConfig, RlConfig
 from vlrl.errors import UserError
 from vlrl.policy.processor import Encoded, PolicyProcessor
-from vlrl.sampling.base import SampleRequest
+from vlrl.sampling.base import Interruption, SampleRequest
 from vlrl.seeds import derive_seed
 from vlrl.trajectory import Group, Prompt, Rollout, Segment
+
+
+@dataclass(slots=True, frozen=True)
+class ThinkingBudget:
+    """Draws the thinking budget of each rollout."""
+
+    config: InterruptionConfig
+    phrase_ids: list[int]
+
+    @classmethod
+    def of(cls, rl: RlConfig, processor: PolicyProcessor) -> "ThinkingBudget | None":
+        """
+        Raises:
+            UserError: thinking, phrase and answer are longer than a response may be.
+        """
+        config = rl.interruption
+        if config is None:
+            return None
+        phrase = processor.encode_injected(config.phrase)
+        longest = config.thinking_tokens[1] + len(phrase) + config.answer_tokens
+        if longest > rl.max_response_tokens:
+            raise UserError(
+                f"rl.interruption: thinking, the phrase's {len(phrase)} tokens and the answer make {longest} "
+                f"tokens, over rl.max_response_tokens = {rl.max_response_tokens}; raise that or lower these"
+            )
+        return cls(config, phrase)
+
+    def draw(self, seed: int) -> Interruption:
+        low, high = self.config.thinking_tokens
+        tokens = random.Random(derive_seed(seed, "thinking")).randint(low, high)
+        return Interruption(tokens, self.phrase_ids, self.config.answer_tokens)
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,22 +95,26 @@ def make_requests(
     max_tokens: int,
     temperature: float,
     top_p: float = 1.0,
+    budget: ThinkingBudget | None = None,
 ) -> list[SampleRequest]:
     """`samples` requests a prompt, prompt by prompt; their seeds name the purpose, place and sample."""
-    return [
-        SampleRequest(
-            request_id="-".join(map(str, (*purpose, place, sample))),
-            prompt_ids=item.encoded.prompt_ids,
-            expanded_ids=item.encoded.expanded_ids,
-            images=item.prompt.images,
-            seed=derive_seed(seed, *purpose, place, sample),
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_p=top_p,
-        )
-        for place, item in enumerate(prompts)
-        for sample in range(samples)
-    ]
+    requests = []
+    for place, item in enumerate(prompts):
+        for sample in range(samples):
+            request_seed = derive_seed(seed, *purpose, place, sample)
+            request = SampleRequest(
+                request_id="-".join(map(str, (*purpose, place, sample))),
+                prompt_ids=item.encoded.prompt_ids,
+                expanded_ids=item.encoded.expanded_ids,
+                images=item.prompt.images,
+                seed=request_seed,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                interruption=budget.draw(request_seed) if budget else None,
+            )
+            requests.append(request)
+    return requests
 
 
 def make_groups(
@@ -85,18 +122,23 @@ def make_groups(
 ) -> list[Group]:
     """Sampled segments, in the order of `make_requests`, as groups."""
     samples = len(sampled) // len(prompts)
-    groups = []
-    for place, item in enumerate(prompts):
-        rollouts = [
-            Rollout(
-                prompt_id=item.prompt.id,
-                sample_index=index,
-                prompt_ids=item.encoded.expanded_ids,
-                images=item.prompt.images,
-                segments=segments,
-                text=processor.decode([t for s in segments for t in s.token_ids]),
-            )
-            for index, segments in enumerate(sampled[place * samples : (place + 1) * samples])
-        ]
-        groups.append(Group(item.prompt, rollouts))
-    return groups
+    return [
+        make_group(item, sampled[place * samples : (place + 1) * samples], processor)
+        for place, item in enumerate(prompts)
+    ]
+
+
+def make_group(prompt: EncodedPrompt, sampled: list[list[Segment]], processor: PolicyProcessor) -> Group:
+    """The rollouts of one prompt, ungraded."""
+    rollouts = [
+        Rollout(
+            prompt_id=prompt.prompt.id,
+            sample_index=index,
+            prompt_ids=prompt.encoded.expanded_ids,
+            images=prompt.prompt.images,
+            segments=segments,
+            text=processor.decode([t for s in segments for t in s.token_ids]),
+        )
+        for index, segments in enumerate(sampled)
+    ]
+    return Group(prompt.prompt, rollouts)

@@ -63,6 +63,8 @@ class RunConfig(Section):
             raise ValueError("rl.rollouts_per_prompt must be at least 2: the baseline is the group's mean")
         if "rl" in self.stages and self.sampling.top_p != 1.0:
             raise ValueError("sampling.top_p must be 1.0 for stage 'rl': the trainer's distribution is whole")
+        if "rl" in self.stages:
+            self._check_collection()
         if self.validation.blank_images and not self.data.validation:
             raise ValueError("validation.blank_images needs 'data.validation'")
         longest = self.rl.max_prompt_tokens + self.rl.max_response_tokens
@@ -77,6 +79,28 @@ class RunConfig(Section):
                 f"rl.max_response_tokens = {longest}"
             )
         return self
+
+    def _check_collection(self) -> None:
+        rl = self.rl
+        if rl.interruption is not None:
+            longest = rl.interruption.thinking_tokens[1] + rl.interruption.answer_tokens
+            if longest > rl.max_response_tokens:
+                raise ValueError(
+                    f"rl.max_response_tokens ({rl.max_response_tokens}) must hold the longest thinking and "
+                    f"the answer of rl.interruption, {longest} tokens, and its phrase"
+                )
+        if rl.max_lag > 0 and rl.partial is not None:
+            raise ValueError("rl.max_lag above 0 and rl.partial: choose one, streaming needs no phases")
+        if rl.max_lag > 0 and self.sampling.engine != "vllm":
+            raise ValueError(
+                "rl.max_lag above 0 needs sampling.engine vllm, which samples while training goes on"
+            )
+        in_flight = rl.partial.groups_in_flight if rl.partial else None
+        if in_flight is not None and in_flight < rl.prompts_per_step:
+            raise ValueError(
+                f"rl.partial.groups_in_flight ({in_flight}) must be at least rl.prompts_per_step "
+                f"({rl.prompts_per_step})"
+            )
 
     def derived(self) -> dict[str, int]:
         """Every batch number of the run's stages that follows from those that are set."""

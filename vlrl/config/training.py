@@ -1,8 +1,9 @@
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vlrl.config.base import Section
+from vlrl.trajectory import THINK_CLOSE
 
 
 class OptimizerConfig(Section):
@@ -60,6 +61,41 @@ class SftConfig(Section):
     """Steps between held-out evaluations; unset: only after the last."""
 
 
+class InterruptionConfig(Section):
+    """Forced end of a thinking that outlives its budget (ScaleRL section 3.2 and appendix A.11)."""
+
+    thinking_tokens: tuple[int, int]
+    """The budget of each rollout is drawn evenly from this range, both ends included."""
+    answer_tokens: int = Field(gt=0)
+    """Tokens that may follow the phrase."""
+    phrase: str = "Okay, time is up. Let me stop thinking and formulate a final answer now. </think>"
+    """Put in at the budget's end, with loss mask 0; must close the thinking."""
+
+    @model_validator(mode="after")
+    def _closes(self) -> Self:
+        low, high = self.thinking_tokens
+        if not 0 < low <= high:
+            raise ValueError(f"thinking_tokens [{low}, {high}]: write [lowest, highest], from 1 up")
+        if THINK_CLOSE not in self.phrase:
+            raise ValueError(f"phrase must hold {THINK_CLOSE}, else the thinking goes on")
+        return self
+
+
+class PartialConfig(Section):
+    """Partial rollouts (k1.5 section 2.6.2): long responses are sampled over several phases."""
+
+    phase_tokens: int = Field(gt=0)
+    """Tokens that a phase may add to a response; unfinished ones go on in the next, under newer weights."""
+    groups_in_flight: int | None = Field(default=None, gt=0)
+    """Unfinished and waiting groups held at a time; unset: twice the prompts per step."""
+    max_segments: int = Field(default=16, gt=0)
+    """Phases after which a response is cut, as by length."""
+    loss_segments: Literal["last", "within_k", "all"] = "last"
+    """Tokens that are learned from: those of a response's newest version, of the k before it too, or all."""
+    within: int = Field(default=1, ge=0)
+    """The k of `within_k`, in policy versions."""
+
+
 class RlConfig(Section):
     """Reinforcement learning stage."""
 
@@ -75,8 +111,15 @@ class RlConfig(Section):
     """Expanded prompt tokens; longer prompts are refused by name when data is read."""
     max_response_tokens: int = Field(default=2048, gt=0)
     """Response tokens; longer ones are cut."""
-    max_lag: int = Field(default=0, ge=0, le=0)
-    """Trainer version minus the oldest version in a batch; 0 is the synchronous iteration."""
+    max_lag: int = Field(default=0, ge=0)
+    """Most that a batch's oldest token may lie behind the trainer, in versions (PipelineRL-k's k).
+
+    0 is the synchronous iteration. Above 0 the sampler goes on while the trainer trains.
+    """
+    interruption: InterruptionConfig | None = None
+    """Thinking budget; unset: none."""
+    partial: PartialConfig | None = None
+    """Responses over several phases; unset: each is sampled to its end."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """Of the policy."""
     validate_every: int | None = Field(default=None, gt=0)

@@ -15,6 +15,7 @@ import torch
 from vlrl.errors import UserError
 from vlrl.images import ImageRef, load, target_size
 from vlrl.schema import IMAGE_MARKER
+from vlrl.trajectory import THINK_CLOSE
 
 Message = dict[str, str]
 
@@ -178,6 +179,14 @@ class PolicyProcessor:
         while kept and kept[-1] in self.stop_ids:
             kept.pop()
         return self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def closes_thinking(self, ids: Sequence[int]) -> bool:
+        """Whether a response's thinking is over."""
+        return THINK_CLOSE in self.decode(ids)
+
+    def encode_injected(self, text: str) -> list[int]:
+        """Ids of text that is put into a response."""
+        return self._tokenize(text)
 
     def open_image(self, image: ImageRef) -> Any:
         """The Pillow image that sampler and trainer both see."""

@@ -5,7 +5,8 @@ Everything here is one forward pass or a substring search, so a 1 MB response co
 
 import re
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+from vlrl.trajectory import THINK_CLOSE, THINK_OPEN
+
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 
 # An escaped brace is text, and so is the `\\` of a LaTeX line break. No part repeats a character that

@@ -5,7 +5,7 @@ Two implementations stand behind it: vLLM (`vllm_sampler`) and a small transform
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from vlrl.images import ImageRef
@@ -16,13 +16,27 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, frozen=True)
+class Interruption:
+    """A thinking budget: what happens to a response that is still thinking after `thinking_tokens`.
+
+    `phrase_ids`, which close the thinking, are then put into the response with loss mask 0, and at most
+    `answer_tokens` are sampled after them (ScaleRL section 3.2).
+    """
+
+    thinking_tokens: int
+    phrase_ids: list[int]
+    answer_tokens: int
+
+
+@dataclass(slots=True, frozen=True)
 class SampleRequest:
     """One rollout to sample.
 
     `prompt_ids` are unexpanded (one placeholder an image, as the chat template writes it);
     `expanded_ids` hold one placeholder per image feature, as the model sees them, and the sampler
     checks that its engine saw the same. `seed` alone decides the random draws of this request.
-    `max_tokens` counts response tokens.
+    `max_tokens` counts response tokens, those of `segments` and injected ones included. `segments` are
+    what earlier phases sampled; `pause_after` the tokens that this one may add.
     """
 
     request_id: str
@@ -33,6 +47,9 @@ class SampleRequest:
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
+    segments: list[Segment] = field(default_factory=list)
+    pause_after: int | None = None
+    interruption: Interruption | None = None
 
 
 class Sampler(Protocol):
@@ -41,10 +58,11 @@ class Sampler(Protocol):
     policy_version: int
 
     def sample(self, requests: list[SampleRequest], timeout: float) -> list[list[Segment]]:
-        """Segments of each request, in the order of `requests`.
+        """New segments of each request, in the order of `requests`.
 
-        Tokens sampled by different policy versions lie in different segments. The last segment's
-        finish reason is `stop` or `length`; the stop token is included when it was sampled.
+        Tokens sampled by different policy versions lie in different segments; an injected phrase is one
+        of its own. The last segment's finish reason is `stop`, `length`, or `paused` where the phase's
+        tokens were used up; the stop token is included when it was sampled.
 
         Raises:
             WaitTimeout: not done after `timeout` seconds.
@@ -63,3 +81,20 @@ class Sampler(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class StreamingSampler(Sampler, Protocol):
+    """A sampler that goes on while its caller does something else."""
+
+    def submit(self, requests: list[SampleRequest]) -> None:
+        """Begin to sample; `take` hands out what is finished."""
+        ...
+
+    def take(self, timeout: float) -> tuple[str, list[Segment]]:
+        """Id and new segments of the next submitted request that is finished, in the order of finishing.
+
+        Raises:
+            WaitTimeout: none within `timeout` seconds.
+            EngineError: the engine failed, now or before.
+        """
+        ...

@@ -18,6 +18,7 @@ from vlrl.policy.logprobs import BAN_BIAS
 from vlrl.policy.model import Policy
 from vlrl.policy.processor import PolicyProcessor, join_media
 from vlrl.sampling.base import SampleRequest
+from vlrl.sampling.parts import ResponseParts
 from vlrl.trajectory import FinishReason, Segment
 
 
@@ -44,10 +45,19 @@ class TransformersSampler:
         try:
             out: list[list[Segment]] = []
             for start in range(0, len(requests), self._max_sequences):
-                out += self._decode(requests[start : start + self._max_sequences], deadline, timeout)
+                out += self._respond(requests[start : start + self._max_sequences], deadline, timeout)
             return out
         finally:
             self._model.train(was_training)
+
+    def _respond(self, requests: list[SampleRequest], deadline: float, timeout: float) -> list[list[Segment]]:
+        """Decode part after part; those of all responses that have another one together."""
+        responses = [ResponseParts(request, self._processor.closes_thinking) for request in requests]
+        while asked := [(r, part) for r in responses if (part := r.next()) is not None]:
+            found = self._decode([part for _, part in asked], deadline, timeout)
+            for (response, _), segments in zip(asked, found, strict=True):
+                response.add(segments)
+        return [response.segments for response in responses]
 
     def update_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Copy weights by name; running requests continue under them with their old KV cache.
@@ -173,7 +183,7 @@ class _Response:
         out: list[Segment] = []
         for token, logprob, version in self.tokens:
             if not out or out[-1].policy_version != version:
-                out.append(Segment([], [], version, [], "interrupted"))
+                out.append(Segment([], [], version, [], "paused"))
             out[-1].token_ids.append(token)
             out[-1].logprobs.append(logprob)
             out[-1].loss_mask.append(1)

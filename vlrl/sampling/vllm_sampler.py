@@ -8,9 +8,12 @@ to sample from weights that are neither the old nor the new.
 
 import asyncio
 import multiprocessing
+import queue
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -19,6 +22,7 @@ from vlrl.errors import EngineError, UserError, WaitTimeout
 from vlrl.policy.logprobs import BAN_BIAS
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import SampleRequest
+from vlrl.sampling.parts import ResponseParts
 from vlrl.sampling.vllm_start import EngineStart, start_engine
 from vlrl.trajectory import FinishReason, Segment
 
@@ -49,6 +53,7 @@ class VllmSampler:
         self._updates = 0
         self._images: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._running: set[asyncio.Task[Any]] = set()
+        self._finished: queue.Queue[tuple[str, asyncio.Task[Any]]] = queue.Queue()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
         self._thread.start()
@@ -72,6 +77,30 @@ class VllmSampler:
             self._check_length(request)
         waited_for = f"{len(requests)} rollouts of vLLM (see {self._log})"
         return self._call(self._sample_all(requests), waited_for, timeout)
+
+    def submit(self, requests: list[SampleRequest]) -> None:
+        """Begin to sample; see `StreamingSampler.submit`."""
+        self._refuse_if_poisoned()
+        for request in requests:
+            self._check_length(request)
+        self._call(self._begin(requests), "vLLM to take requests")
+
+    def take(self, timeout: float) -> tuple[str, list[Segment]]:
+        """The next finished request; see `StreamingSampler.take`.
+
+        Raises:
+            WaitTimeout: none within `timeout` seconds.
+            EngineError: the engine is dead, or a weight update failed.
+            RuntimeError: a prompt's placeholders expanded to other ids than the request's.
+        """
+        try:
+            request_id, task = self._finished.get(timeout=timeout)
+        except queue.Empty:
+            self._refuse_if_poisoned()
+            raise WaitTimeout(f"a rollout of vLLM (see {self._log})", timeout) from None
+        if task.cancelled():
+            self._refuse_if_poisoned()
+        return request_id, self._call(self._outcome(task), "a finished rollout")
 
     def update_weights(self, weights: "Iterable[tuple[str, torch.Tensor]]", version: int) -> None:
         """Replace every weight; running requests go on under the new ones, on their old KV cache.
@@ -164,43 +193,69 @@ class VllmSampler:
             await engine.update_weight_version(str(self.policy_version))
         return engine
 
-    async def _sample_all(self, requests: list[SampleRequest]) -> list[list[Segment]]:
-        from vllm.v1.engine.exceptions import EngineDeadError
+    async def _begin(self, requests: list[SampleRequest]) -> None:
+        for request in requests:
+            task = asyncio.ensure_future(self._sample_one(request))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            task.add_done_callback(partial(self._note_finished, request.request_id))
 
+    def _note_finished(self, request_id: str, task: "asyncio.Task[Any]") -> None:
+        self._finished.put((request_id, task))
+
+    async def _outcome(self, task: "asyncio.Task[Any]") -> list[Segment]:
+        with self._dead_engines_named():
+            return await task
+
+    async def _sample_all(self, requests: list[SampleRequest]) -> list[list[Segment]]:
         tasks = [asyncio.ensure_future(self._sample_one(request)) for request in requests]
         self._running.update(tasks)
         try:
-            return await asyncio.gather(*tasks)
-        except EngineDeadError:
-            self._poison = "the vLLM engine died"
-            raise EngineError(f"{self._poison} (see {self._log})") from None
-        except asyncio.CancelledError:
-            self._refuse_if_poisoned()
-            raise
+            with self._dead_engines_named():
+                return await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._running.difference_update(tasks)
 
+    @contextmanager
+    def _dead_engines_named(self) -> Iterator[None]:
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            yield
+        except EngineDeadError:
+            self._poison = "the vLLM engine died"
+            raise EngineError(f"{self._poison} (see {self._log})") from None
+        except asyncio.CancelledError:
+            self._refuse_if_poisoned()
+            raise
+
     async def _sample_one(self, request: SampleRequest) -> list[Segment]:
+        parts = ResponseParts(request, self._processor.closes_thinking)
         async with self._slots:
-            prompt = await asyncio.to_thread(self._prompt, request)
-            # Held through an update: a request that enters between two cache resets would find its
-            # image in one cache and not in the other.
-            async with self._admission:
-                self._refuse_if_poisoned()
-                # vLLM drops its prefix cache only when nothing runs, so each update has its own.
-                prompt["cache_salt"] = str(self._updates)
-                outputs = await self._engine.add_request(request.request_id, prompt, self._params(request))
-            del prompt
-            try:
+            while (part := parts.next()) is not None:
+                parts.add(await self._sample_part(part))
+        return parts.segments
+
+    async def _sample_part(self, request: SampleRequest) -> list[Segment]:
+        prompt = await asyncio.to_thread(self._prompt, request)
+        # Held through an update: a request that enters between two cache resets would find its
+        # image in one cache and not in the other.
+        async with self._admission:
+            self._refuse_if_poisoned()
+            # vLLM drops its prefix cache only when nothing runs, so each update has its own.
+            prompt["cache_salt"] = str(self._updates)
+            outputs = await self._engine.add_request(request.request_id, prompt, self._params(request))
+        del prompt
+        try:
+            output = await outputs.get()
+            while not output.finished:
                 output = await outputs.get()
-                while not output.finished:
-                    output = await outputs.get()
-            except asyncio.CancelledError:
-                await self._engine.abort(request.request_id)
-                raise
+        except asyncio.CancelledError:
+            await self._engine.abort(request.request_id)
+            raise
         if list(output.prompt_token_ids) != request.expanded_ids:
             raise RuntimeError(
                 f"request {request.request_id}: vLLM expanded its prompt to {len(output.prompt_token_ids)} "
@@ -273,7 +328,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _segments(request: SampleRequest, completion: Any) -> list[Segment]:
-    """One segment for each policy version; all but the last were interrupted by an update."""
+    """One segment for each policy version; all but the last were cut by an update."""
     ids = list(completion.token_ids)
     logprobs = [step[token].logprob for step, token in zip(completion.logprobs, ids, strict=True)]
     if completion.finish_reason not in ("stop", "length"):
@@ -281,7 +336,7 @@ def _segments(request: SampleRequest, completion: Any) -> list[Segment]:
     segments = []
     for span in completion.weight_versions:
         tokens = ids[span.start : span.end]
-        reason: FinishReason = completion.finish_reason if span.end == len(ids) else "interrupted"
+        reason: FinishReason = completion.finish_reason if span.end == len(ids) else "paused"
         segments.append(
             Segment(tokens, logprobs[span.start : span.end], int(span.version), [1] * len(tokens), reason)
         )

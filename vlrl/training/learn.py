@@ -39,7 +39,7 @@ def _batch(
     session: Session, stage: StageRun, groups: list[Group], scale: RunningScale | None
 ) -> RlBatch | None:
     objective = session.config.objective
-    graded = graded_rollouts(groups, objective)
+    graded = graded_rollouts(groups, objective, session.config.rl.partial)
     if graded is None:
         return None
     frozen = None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vlrl.config.objective import AnyObjective, OmdConfig, TokenObjective, TpoConfig
+from vlrl.config.training import PartialConfig
 from vlrl.objectives.advantages import RunningScale, group_advantages, mean_square, zero_variance
 from vlrl.objectives.aggregation import prompt_weights, token_weights
 from vlrl.objectives.target_policy import target_advantages
@@ -57,10 +58,13 @@ class RlBatch:
         return int(self.group.max()) + 1
 
 
-def graded_rollouts(groups: list[Group], objective: AnyObjective) -> GradedRollouts | None:
+def graded_rollouts(
+    groups: list[Group], objective: AnyObjective, partial: PartialConfig | None = None
+) -> GradedRollouts | None:
     """Documents of all rollouts but those whose grading failed; None where none is left.
 
-    An error is not a wrong answer: such rollouts are left out of baseline and loss alike.
+    An error is not a wrong answer: such rollouts are left out of baseline and loss alike. `partial` says
+    which segments of a response that was sampled over several phases are in the loss.
     """
     graded = [
         (index, rollout, rollout.verdict.reward)
@@ -70,9 +74,13 @@ def graded_rollouts(groups: list[Group], objective: AnyObjective) -> GradedRollo
     ]
     if not graded:
         return None
-    documents = [
-        _document(r, masked=objective.mask_truncated and r.finish_reason == "length") for _, r, _ in graded
+    masks = [
+        [0] * len(r.response_ids)
+        if objective.mask_truncated and r.finish_reason == "length"
+        else _loss_mask(r, partial)
+        for _, r, _ in graded
     ]
+    documents = [_document(r, mask) for (_, r, _), mask in zip(graded, masks, strict=True)]
     return GradedRollouts(
         documents=documents,
         rewards=torch.tensor([reward for *_, reward in graded]),
@@ -136,11 +144,17 @@ def _dense(group: Tensor) -> Tensor:
     return torch.unique(group, return_inverse=True)[1]
 
 
-def _document(rollout: Rollout, *, masked: bool) -> TrainDocument:
-    response = rollout.response_ids
-    mask = [0] * len(response) if masked else rollout.loss_mask
+def _loss_mask(rollout: Rollout, partial: PartialConfig | None) -> list[int]:
+    if partial is None or partial.loss_segments == "all":
+        return rollout.loss_mask
+    newest = max(segment.policy_version for segment in rollout.segments)
+    oldest = newest - (partial.within if partial.loss_segments == "within_k" else 0)
+    return [m if s.policy_version >= oldest else 0 for s in rollout.segments for m in s.loss_mask]
+
+
+def _document(rollout: Rollout, mask: list[int]) -> TrainDocument:
     return TrainDocument(
-        ids=rollout.prompt_ids + response,
+        ids=rollout.prompt_ids + rollout.response_ids,
         images=rollout.images,
         loss_mask=[0] * len(rollout.prompt_ids) + mask,
         prompt_tokens=len(rollout.prompt_ids),

@@ -24,6 +24,8 @@ def rollout_metrics(groups: list[Group], version: int) -> dict[str, float]:
         "response_tokens": _mean(lengths),
         "response_tokens_max": float(max(lengths)),
         "truncation_rate": sum(r.finish_reason == "length" for r in rollouts) / total,
+        "interrupted_rate": sum(any(s.is_injected for s in r.segments) for r in rollouts) / total,
+        "segments": _mean([len(r.segments) for r in rollouts]),
         "error_rate": 1.0 - len(graded) / total,
         "no_answer_rate": sum(r.verdict.status == "no_answer" for r in graded if r.verdict) / total,
         "lag": float(version - min((r.oldest_version for r in rollouts if r.segments), default=version)),

@@ -7,8 +7,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vlrl.collect.collector import Collector
-from vlrl.collect.requests import EncodedPrompt, encode_prompts, make_groups, make_requests, prepare_messages
+from vlrl.collect.build import AnyCollector, make_collector
+from vlrl.collect.requests import (
+    EncodedPrompt,
+    ThinkingBudget,
+    encode_prompts,
+    make_groups,
+    make_requests,
+    prepare_messages,
+)
 from vlrl.config.run import RunConfig, Stage
 from vlrl.config.training import OptimizerConfig
 from vlrl.errors import UserError
@@ -146,6 +153,7 @@ class Session:
                 f"policy.path {self.policy_path} reads at most {limit} tokens, but {longest} are asked for; "
                 "lower policy.context_length, rl.max_prompt_tokens or rl.max_response_tokens"
             )
+        ThinkingBudget.of(rl, self.processor)
         if "rl" in self.config.stages:
             self.train_prompts()
         self.held_out()
@@ -175,9 +183,9 @@ class Session:
         blind = [p for p in self._held_out if not p.prompt.images]
         return {HELD_OUT: seeing, TEXT: blind} if seeing and blind else {HELD_OUT: self._held_out}
 
-    def collector(self) -> Collector:
+    def collector(self) -> AnyCollector:
         """The main rank's source of graded groups."""
-        return Collector(self.train_prompts(), self.sampler, self.processor, self.grader, self.config)
+        return make_collector(self.train_prompts(), self.sampler, self.processor, self.grader, self.config)
 
     def publish(self, stage: StageRun, version: int) -> None:
         """Hand the stage's weights to the sampler. A collective under ZeRO-3."""
@@ -251,6 +259,7 @@ class Session:
             purpose=("validation", name),
             max_tokens=config.rl.max_response_tokens,
             temperature=config.validation.temperature,
+            budget=ThinkingBudget.of(config.rl, self.processor),
         )
         sampled = self.sampler.sample(requests, config.sampling.timeout_s)
         groups = make_groups(prompts, sampled, self.processor)

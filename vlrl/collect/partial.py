@@ -1,0 +1,101 @@
+"""Partial rollouts: a token budget a phase, and a buffer for what it leaves unfinished (k1.5 2.6.2)."""
+
+import time
+from typing import Any
+
+from vlrl.collect.collector import Collected, GroupGrader
+from vlrl.collect.open_groups import OpenGroup, OpenGroups
+from vlrl.collect.order import VisitOrder
+from vlrl.collect.requests import EncodedPrompt
+from vlrl.config.run import RunConfig
+from vlrl.policy.processor import PolicyProcessor
+from vlrl.sampling.base import Sampler
+from vlrl.trajectory import Segment
+
+
+class PartialCollector:
+    """Samples in phases; a group is ready when all its rollouts ended, however many phases they took."""
+
+    def __init__(
+        self,
+        prompts: list[EncodedPrompt],
+        sampler: Sampler,
+        processor: PolicyProcessor,
+        grader: GroupGrader,
+        config: RunConfig,
+    ) -> None:
+        assert config.rl.partial is not None
+        self._partial, self._rl = config.rl.partial, config.rl
+        self._sampler, self._grader, self._timeout = sampler, grader, config.sampling.timeout_s
+        self._groups = OpenGroups(prompts, processor, config)
+        self._order = VisitOrder(len(prompts), config.seed, "rl-prompts")
+        self._in_flight = self._partial.groups_in_flight or 2 * config.rl.prompts_per_step
+        self._begun = 0
+        self._open: list[OpenGroup] = []
+        self._ready: list[OpenGroup] = []
+
+    def next_batch(self, step: int) -> Collected:
+        """The oldest `prompts_per_step` finished groups, after as many phases as that takes.
+
+        Raises:
+            WaitTimeout: the sampler or the graders outlived their deadline.
+            EngineError: one of them failed.
+        """
+        seconds = {"generate": 0.0, "reward": 0.0}
+        while len(self._ready) < self._rl.prompts_per_step:
+            started = time.perf_counter()
+            self._begin_groups()
+            self._run_phase()
+            sampled = time.perf_counter()
+            self._move_finished()
+            seconds["generate"] += sampled - started
+            seconds["reward"] += time.perf_counter() - sampled
+        batch = self._ready[: self._rl.prompts_per_step]
+        self._ready = self._ready[self._rl.prompts_per_step :]
+        groups = [group.graded for group in batch if group.graded is not None]
+        assert len(groups) == self._rl.prompts_per_step
+        return Collected(groups, seconds)
+
+    def state(self) -> dict[str, Any]:
+        """Order, and the buffer: every token of unfinished and of waiting groups."""
+        return self._order.state() | {
+            "begun": self._begun,
+            "open": [group.state() for group in self._open],
+            "ready": [group.state() for group in self._ready],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._order.restore(state)
+        self._begun = state["begun"]
+        self._open = [self._groups.restore(group) for group in state["open"]]
+        self._ready = [self._groups.restore(group) for group in state["ready"]]
+
+    def _begin_groups(self) -> None:
+        while len(self._open) + len(self._ready) < self._in_flight:
+            (index,) = self._order.take(1)
+            version = self._sampler.policy_version
+            self._open.append(OpenGroup.begin(self._begun, index, version, self._rl.rollouts_per_prompt))
+            self._begun += 1
+
+    def _run_phase(self) -> None:
+        asked = [(group, index) for group in self._open for index in group.unfinished]
+        requests = [
+            r for group in self._open for r in self._groups.requests(group, self._partial.phase_tokens)
+        ]
+        sampled = self._sampler.sample(requests, self._timeout)
+        for (group, index), segments in zip(asked, sampled, strict=True):
+            self._extend(group, index, segments)
+
+    def _extend(self, group: OpenGroup, index: int, segments: list[Segment]) -> None:
+        group.segments[index] += segments
+        group.phases[index] += 1
+        last = group.segments[index][-1]
+        if last.finish_reason == "paused" and group.phases[index] >= self._partial.max_segments:
+            last.finish_reason = "length"
+
+    def _move_finished(self) -> None:
+        finished = [group for group in self._open if not group.unfinished]
+        if finished:
+            self._grader.grade([self._groups.finish(group) for group in finished])
+        self._open = [group for group in self._open if group.unfinished]
+        self._ready = sorted([*self._ready, *finished], key=lambda group: group.number)
