@@ -30,6 +30,7 @@ rl:
   max_prompt_tokens: 64
   max_response_tokens: 10
   validate_every: 10
+  {collection}
   optimizer: {{lr: 3.0e-4, warmup_steps: 4, schedule: cosine}}
 objective: {objective}
 sampling: {{engine: {engine}, threads: 1, kv_cache_gb: 0.1}}
@@ -48,7 +49,11 @@ def write_config(
     """A config whose warm-up teaches to guess one of two digits, so that RL has right and wrong answers."""
 
     def write(
-        steps: int, engine: str = "transformers", stage: int = 1, objective: str = "{name: cispo}"
+        steps: int,
+        engine: str = "transformers",
+        stage: int = 1,
+        objective: str = "{name: cispo}",
+        collection: str = "",
     ) -> Path:
         generator = random.Random(0)
         traces, coins = [], []
@@ -64,6 +69,7 @@ def write_config(
             (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         path = tmp_path / "config.yaml"
         values = {"steps": steps, "engine": engine, "stage": stage, "objective": objective}
+        values |= {"collection": collection}
         path.write_text(CONFIG.format(model=build_model("qwen3_vl"), folder=tmp_path, **values))
         return path
 
@@ -161,3 +167,27 @@ def test_vllm_sees_the_same_prompts_in_the_same_order(write_config: Callable[...
 def test_vllm_killed_at_five_random_moments_sees_the_same_prompts(write_config: Callable[..., Path]) -> None:
     kills = random_moments(3, count=5, steps=30, every=3, seconds_a_step=0.3)
     _compare_prompts(write_config(steps=30, engine="vllm"), kills, steps=30)
+
+
+def test_a_buffer_of_unfinished_rollouts_survives_a_kill(write_config: Callable[..., Path]) -> None:
+    """Phases of one token, forty groups in flight."""
+    collection = "partial: {phase_tokens: 1, groups_in_flight: 40, loss_segments: all}"
+    kills = [while_saving("rl", 3, files=1), after_step("rl", 7, seconds=0.05)]
+    config = write_config(steps=9, collection=collection)
+    _compare(config, kills, steps=9)
+    counts = []
+    for path in sorted((config.parent / "killed" / "rl" / "checkpoints").glob("step_*/state.json")):
+        groups = json.loads(path.read_text())["state"]["collector"]["open"]
+        rollouts = [segments for group in groups for segments in group["segments"]]
+        counts.append(sum(segments[-1]["finish_reason"] == "paused" for segments in rollouts))
+    assert counts[0] >= 10, counts
+
+
+@pytest.mark.vllm
+def test_a_stream_that_is_killed_goes_on_within_its_lag(write_config: Callable[..., Path]) -> None:
+    config = write_config(steps=8, engine="vllm", collection="max_lag: 2")
+    train(config, config.parent / "run", [after_step("rl", 5)])
+    metrics = [json.loads(line) for line in read(config.parent / "run")["rl/metrics"].splitlines()]
+    assert [row["step"] for row in metrics] == list(range(1, 9))
+    lags = [row["lag"] for row in metrics]
+    assert max(lags) <= 2 and max(lags[2:]) >= 1

@@ -17,7 +17,7 @@ from vlrl.config.sampling import SamplingConfig
 from vlrl.errors import EngineError, UserError, WaitTimeout
 from vlrl.images import ImageRef
 from vlrl.policy.processor import PolicyProcessor
-from vlrl.sampling.base import SampleRequest
+from vlrl.sampling.base import Interruption, SampleRequest
 from vlrl.sampling.vllm_sampler import VllmSampler
 from vlrl.sampling.vllm_start import EngineStart
 from vlrl.trajectory import Segment
@@ -175,6 +175,54 @@ def test_update_while_sixteen_sequences_run(engine: Engine) -> None:
     for c, segments in zip(engine.cases, back, strict=True):
         assert [s.policy_version for s in segments] == [4]
         assert engine.worst_gap(0, c, segments) < TOLERANCE
+
+
+def test_parts_of_a_response_are_exact(engine: Engine) -> None:
+    """Interrupted thinkings, and responses sampled over phases of five tokens."""
+    phrase = engine.processor.encode_injected("Time is up. </think>")
+    plan = Interruption(6, phrase, 7)
+    total = 13 + len(phrase)
+    for number, case in enumerate(engine.cases):
+        request = make_request(engine.processor, case, 6000 + number, total)
+        (whole,) = engine.sampler.sample([replace(request, interruption=plan)], timeout=60)
+        held: list[Segment] = []
+        while not held or held[-1].finish_reason == "paused":
+            going_on = replace(
+                request, request_id=f"{number}-{len(held)}", segments=list(held), pause_after=5
+            )
+            held += engine.sampler.sample([going_on], timeout=60)[0]
+        for segments in (whole, held):
+            ids = [t for s in segments for t in s.token_ids]
+            mask = [m for s in segments for m in s.loss_mask]
+            logprobs = torch.tensor([p for s in segments for p in s.logprobs])
+            expected = engine.plain[0].logprobs(case, ids, engine.processor.banned_ids, 1.0)
+            own = expected.gather(1, torch.tensor(ids)[:, None]).squeeze(1)
+            sampled = torch.tensor(mask, dtype=torch.bool)
+            assert (own - logprobs)[sampled].abs().max() < TOLERANCE
+        if whole[0].finish_reason == "interrupted":
+            assert [s.is_injected for s in whole] == [False, True, False]
+            assert whole[1].token_ids == phrase and len(whole[0].token_ids) == 6
+            assert len(whole[2].token_ids) <= 7
+        assert len(held) >= 2 or held[-1].finish_reason == "stop"
+        assert sum(len(s.token_ids) for s in held) <= total
+
+
+def test_submitted_requests_are_handed_out_as_they_finish(engine: Engine) -> None:
+    lengths = {"long": 300, "a": 4, "b": 6}
+    media = engine.processor.banned_ids
+    engine.processor.banned_ids = sorted(media + engine.processor.stop_ids)
+    requests = [
+        replace(make_request(engine.processor, engine.cases[0], 7000 + i, tokens), request_id=name)
+        for i, (name, tokens) in enumerate(lengths.items())
+    ]
+    engine.sampler.submit(requests[:1])
+    engine.sampler.submit(requests[1:])
+    taken = [engine.sampler.take(timeout=60) for _ in requests]
+    engine.processor.banned_ids = media
+    assert taken[-1][0] == "long" and {name for name, _ in taken} == set(lengths)
+    assert all(sum(len(s.token_ids) for s in segments) == lengths[name] for name, segments in taken)
+    with pytest.raises(WaitTimeout, match="a rollout of vLLM"):
+        engine.sampler.take(timeout=0.1)
 
 
 def test_last_a_broken_engine_refuses(engine: Engine) -> None:
