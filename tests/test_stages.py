@@ -12,6 +12,8 @@ import torch
 
 from tests.conftest import ModelBuilder
 from tests.plain import Plain
+from vlrl.collect.build import make_collector
+from vlrl.collect.collector import is_flat
 from vlrl.config import load_config
 from vlrl.config.objective import AnyObjective, CispoConfig, OmdConfig
 from vlrl.errors import UserError
@@ -23,9 +25,10 @@ from vlrl.runs.rollouts import read_rollouts
 from vlrl.sampling.base import Sampler, SampleRequest
 from vlrl.schema import read_rows
 from vlrl.training.learn import learn
+from vlrl.training.length import length_term
 from vlrl.training.parity import check_parity
 from vlrl.training.ranks import start_ranks
-from vlrl.training.rl_batch import RlBatch, build_batch, graded_rollouts
+from vlrl.training.rl_batch import GradedRollouts, RlBatch, build_batch, graded_rollouts
 from vlrl.training.rl_metrics import alarms, rollout_metrics
 from vlrl.training.session import Session
 from vlrl.training.stage import StageRun
@@ -356,3 +359,55 @@ def test_later_updates_of_mirror_descent_refer_to_the_iterations_start(
     # The first update's own distance is zero: three sequences of six are away from the start.
     assert learned["sequence_log_ratio_abs_max"] == pytest.approx(float(distance.max()), rel=1e-4)
     assert learned["sequence_log_ratio_abs_mean"] == pytest.approx(float(distance.sum()) / 6, rel=1e-4)
+
+
+def test_a_length_reward_is_added_before_the_advantages(configure: Configure, tmp_path: Path) -> None:
+    """Lengths 6, 7, 8 of one group: k1.5's lambda is 0.5, 0, -0.5, and at most 0 for the wrong one."""
+    config = configure("rewards.length={kind: k15, weight: 0.4, start_step: 2}", "objective.name=omd")
+    with rl_stage(config, tmp_path / "run") as (session, _):
+        groups = make_groups(session, [[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
+        assert length_term(config, 1) is None
+        graded = graded_rollouts(groups, config.objective, None, length_term(config, 2))
+        assert graded is not None
+        expected = [1.0 + 0.4 * 0.5, 1.0, 0.0 - 0.4 * 0.5, 0.0, 1.0, 1.0 - 0.4 * 0.5]
+        assert graded.rewards.tolist() == pytest.approx(expected)
+        # All right: no verdict tells them apart, their lengths do.
+        batch = build_batch(graded_or_fail(make_groups(session, [[1.0, 1.0]]), config), config.objective)
+        assert batch is not None and batch.advantages.tolist() == pytest.approx([0.2, -0.2])
+
+
+def graded_or_fail(groups: list[Group], config: Any) -> GradedRollouts:
+    graded = graded_rollouts(groups, config.objective, None, length_term(config, 2))
+    assert graded is not None
+    return graded
+
+
+def test_overlong_rewards_look_at_the_longest_response(configure: Configure, tmp_path: Path) -> None:
+    """12 tokens at most, a cache of 6: six tokens earn 0, seven -1/6, eight -1/3."""
+    for kind, last in (("overlong", 0.0 - 1 / 3), ("overlong_correct", 0.0)):
+        config = configure(f"rewards.length={{kind: {kind}, weight: 1.0, cache_tokens: 6}}")
+        with rl_stage(config, tmp_path / kind) as (session, _):
+            graded = graded_or_fail(make_groups(session, [[1.0, 1.0, 0.0]]), config)
+            assert graded.rewards.tolist() == pytest.approx([1.0, 1.0 - 1 / 6, last])
+
+
+def test_flat_groups_are_refilled_in_rounds(configure: Configure, tmp_path: Path) -> None:
+    class Fickle:
+        """Grades the first visits of a step as all right, later ones as one right."""
+
+        def grade(self, groups: list[Group]) -> None:
+            self.calls = getattr(self, "calls", 0) + 1
+            for place, group in enumerate(groups):
+                for rollout in group.rollouts:
+                    right = (self.calls == 1 and place == 0) or rollout.sample_index == 0
+                    rollout.verdict = Verdict(float(right), "correct" if right else "wrong")
+
+    config = configure("rl.refill_rounds=3")
+    with rl_stage(config, tmp_path / "run") as (session, stage):
+        session.publish(stage, 0)
+        grader = Fickle()
+        parts = (session.train_prompts(), session.sampler, session.processor, grader, config)
+        collected = make_collector(*parts).next_batch(1)
+        assert grader.calls == 2 and len(collected.groups) == 2
+        assert not any(is_flat(group) for group in collected.groups)
+        assert len({group.prompt.id for group in collected.groups}) == 2

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from vlrl.collect.order import VisitOrder
+from vlrl.collect.pool import PromptPool
 from vlrl.collect.requests import EncodedPrompt, ThinkingBudget, make_groups, make_requests
 from vlrl.config.run import RunConfig
 from vlrl.policy.processor import PolicyProcessor
@@ -40,7 +40,7 @@ class Collector:
         self._prompts, self._sampler, self._processor, self._grader = prompts, sampler, processor, grader
         self._config = config
         self._budget = ThinkingBudget.of(config.rl, processor)
-        self._order = VisitOrder(len(prompts), config.seed, "rl-prompts")
+        self._pool = PromptPool(prompts, config.rl.prompts, config.seed)
 
     def next_batch(self, step: int) -> Collected:
         """The groups of one step, sampled from the policy that the sampler now holds.
@@ -49,13 +49,27 @@ class Collector:
             WaitTimeout: the sampler or the graders outlived their deadline.
             EngineError: one of them failed.
         """
+        collected = self._round(step, 0, self._config.rl.prompts_per_step)
+        kept = collected.groups
+        for number in range(1, self._config.rl.refill_rounds + 1):
+            kept = [group for group in kept if not is_flat(group)]
+            missing = self._config.rl.prompts_per_step - len(kept)
+            if missing == 0:
+                break
+            more = self._round(step, number, missing)
+            kept += more.groups
+            collected.seconds = {k: v + more.seconds[k] for k, v in collected.seconds.items()}
+        return Collected(kept, collected.seconds)
+
+    def _round(self, step: int, number: int, count: int) -> Collected:
         rl, sampling = self._config.rl, self._config.sampling
-        prompts = [self._prompts[i] for i in self._order.take(rl.prompts_per_step)]
+        indices = self._pool.take(count, step)
+        prompts = [self._prompts[i] for i in indices]
         requests = make_requests(
             prompts,
             rl.rollouts_per_prompt,
             seed=self._config.seed,
-            purpose=("rl", step),
+            purpose=("rl", step, "refill", number) if number else ("rl", step),
             max_tokens=rl.max_response_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -65,11 +79,18 @@ class Collector:
         groups = make_groups(prompts, self._sampler.sample(requests, sampling.timeout_s), self._processor)
         sampled = time.perf_counter()
         self._grader.grade(groups)
+        for index, group in zip(indices, groups, strict=True):
+            self._pool.record(index, group)
         graded = time.perf_counter()
         return Collected(groups, {"generate": sampled - started, "reward": graded - sampled})
 
     def state(self) -> dict[str, Any]:
-        return self._order.state()
+        return self._pool.state()
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._order.restore(state)
+        self._pool.restore(state)
+
+
+def is_flat(group: Group) -> bool:
+    """Whether nothing can be learned from a group: its rewards are all equal."""
+    return len(set(group.rewards)) < 2

@@ -5,7 +5,7 @@ from typing import Any
 
 from vlrl.collect.collector import Collected, GroupGrader
 from vlrl.collect.open_groups import OpenGroup, OpenGroups
-from vlrl.collect.order import VisitOrder
+from vlrl.collect.pool import PromptPool
 from vlrl.collect.requests import EncodedPrompt
 from vlrl.config.run import RunConfig
 from vlrl.policy.processor import PolicyProcessor
@@ -28,7 +28,7 @@ class PartialCollector:
         self._partial, self._rl = config.rl.partial, config.rl
         self._sampler, self._grader, self._timeout = sampler, grader, config.sampling.timeout_s
         self._groups = OpenGroups(prompts, processor, config)
-        self._order = VisitOrder(len(prompts), config.seed, "rl-prompts")
+        self._pool = PromptPool(prompts, config.rl.prompts, config.seed)
         self._in_flight = self._partial.groups_in_flight or 2 * config.rl.prompts_per_step
         self._begun = 0
         self._open: list[OpenGroup] = []
@@ -44,7 +44,7 @@ class PartialCollector:
         seconds = {"generate": 0.0, "reward": 0.0}
         while len(self._ready) < self._rl.prompts_per_step:
             started = time.perf_counter()
-            self._begin_groups()
+            self._begin_groups(step)
             self._run_phase()
             sampled = time.perf_counter()
             self._move_finished()
@@ -58,21 +58,21 @@ class PartialCollector:
 
     def state(self) -> dict[str, Any]:
         """Order, and the buffer: every token of unfinished and of waiting groups."""
-        return self._order.state() | {
+        return self._pool.state() | {
             "begun": self._begun,
             "open": [group.state() for group in self._open],
             "ready": [group.state() for group in self._ready],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._order.restore(state)
+        self._pool.restore(state)
         self._begun = state["begun"]
         self._open = [self._groups.restore(group) for group in state["open"]]
         self._ready = [self._groups.restore(group) for group in state["ready"]]
 
-    def _begin_groups(self) -> None:
-        while len(self._open) + len(self._ready) < self._in_flight:
-            (index,) = self._order.take(1)
+    def _begin_groups(self, step: int) -> None:
+        missing = self._in_flight - len(self._open) - len(self._ready)
+        for index in self._pool.take(missing, step) if missing > 0 else []:
             version = self._sampler.policy_version
             self._open.append(OpenGroup.begin(self._begun, index, version, self._rl.rollouts_per_prompt))
             self._begun += 1
@@ -96,6 +96,9 @@ class PartialCollector:
     def _move_finished(self) -> None:
         finished = [group for group in self._open if not group.unfinished]
         if finished:
-            self._grader.grade([self._groups.finish(group) for group in finished])
+            graded = [self._groups.finish(group) for group in finished]
+            self._grader.grade(graded)
+            for group, content in zip(finished, graded, strict=True):
+                self._pool.record(group.prompt_index, content)
         self._open = [group for group in self._open if group.unfinished]
         self._ready = sorted([*self._ready, *finished], key=lambda group: group.number)

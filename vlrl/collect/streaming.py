@@ -11,7 +11,7 @@ from typing import Any
 
 from vlrl.collect.collector import Collected, GroupGrader
 from vlrl.collect.open_groups import OpenGroup, OpenGroups
-from vlrl.collect.order import VisitOrder
+from vlrl.collect.pool import PromptPool
 from vlrl.collect.requests import EncodedPrompt
 from vlrl.config.run import RunConfig
 from vlrl.policy.processor import PolicyProcessor
@@ -32,7 +32,7 @@ class StreamingCollector:
         self._rl, self._timeout = config.rl, config.sampling.timeout_s
         self._sampler, self._grader = sampler, grader
         self._groups = OpenGroups(prompts, processor, config)
-        self._order = VisitOrder(len(prompts), config.seed, "rl-prompts")
+        self._pool = PromptPool(prompts, config.rl.prompts, config.seed)
         self._begun = 0
         self._open: dict[int, OpenGroup] = {}
         self._ready: list[OpenGroup] = []
@@ -52,7 +52,9 @@ class StreamingCollector:
             finished = self._take()
             before = time.perf_counter()
             if finished is not None:
-                self._grader.grade([self._groups.finish(finished)])
+                content = self._groups.finish(finished)
+                self._grader.grade([content])
+                self._pool.record(finished.prompt_index, content)
                 self._ready.append(self._open.pop(finished.number))
             grading += time.perf_counter() - before
         self._ready = [group for group in self._ready if group not in batch]
@@ -64,14 +66,14 @@ class StreamingCollector:
 
     def state(self) -> dict[str, Any]:
         """Order, and every token of finished rollouts; running ones are sampled anew after a resume."""
-        return self._order.state() | {
+        return self._pool.state() | {
             "begun": self._begun,
             "open": [group.state() for group in self._open.values()],
             "ready": [group.state() for group in self._ready],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._order.restore(state)
+        self._pool.restore(state)
         self._begun = state["begun"]
         restored = [self._groups.restore(group) for group in state["open"]]
         self._open = {group.number: group for group in restored}
@@ -81,8 +83,8 @@ class StreamingCollector:
         """Fill up to as many groups as can be learned from in time, but no more than the run still needs."""
         size = self._rl.prompts_per_step
         room = (self._rl.max_lag + 1) * size - len(self._open) - len(self._ready)
-        for _ in range(min(room, self._rl.steps * size - self._begun)):
-            (index,) = self._order.take(1)
+        count = min(room, self._rl.steps * size - self._begun)
+        for index in self._pool.take(count, version + 1) if count > 0 else []:
             group = OpenGroup.begin(self._begun, index, version, self._rl.rollouts_per_prompt)
             self._begun += 1
             self._open[group.number] = group

@@ -82,6 +82,14 @@ class RunConfig(Section):
 
     def _check_collection(self) -> None:
         rl = self.rl
+        if rl.refill_rounds > 0 and (rl.max_lag > 0 or rl.partial is not None):
+            raise ValueError("rl.refill_rounds is for synchronous iterations: rl.max_lag 0, no rl.partial")
+        cache = self.rewards.length.cache_tokens
+        if cache is not None and cache > rl.max_response_tokens:
+            raise ValueError(
+                f"rewards.length.cache_tokens ({cache}) is more than rl.max_response_tokens "
+                f"({rl.max_response_tokens})"
+            )
         if rl.interruption is not None:
             longest = rl.interruption.thinking_tokens[1] + rl.interruption.answer_tokens
             if longest > rl.max_response_tokens:

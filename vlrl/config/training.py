@@ -3,6 +3,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from vlrl.config.base import Section
+from vlrl.config.prompts import PromptConfig
 from vlrl.trajectory import THINK_CLOSE
 
 
@@ -118,6 +119,10 @@ class RlConfig(Section):
     """
     interruption: InterruptionConfig | None = None
     """Thinking budget; unset: none."""
+    prompts: PromptConfig = PromptConfig()
+    """Which prompts are sampled: order, retirement, curriculum."""
+    refill_rounds: int = Field(default=0, ge=0)
+    """Times that groups whose rewards are all equal are replaced by new ones (DAPO's dynamic sampling)."""
     partial: PartialConfig | None = None
     """Responses over several phases; unset: each is sampled to its end."""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -148,6 +153,26 @@ class CheckpointConfig(Section):
     """Newest checkpoints kept."""
 
 
+class LengthRewardConfig(Section):
+    """A reward for length, added to the verdict's before advantages."""
+
+    kind: Literal["none", "k15", "overlong", "overlong_correct"] = "none"
+    """k1.5's, by the group's shortest and longest (section 2.3.3); DAPO's soft overlong; the same on correct
+    rollouts only (ScaleRL's length penalty)."""
+    weight: float = Field(default=0.2, gt=0)
+    """Of the length reward. Unpublished for k1.5; DAPO's is 1."""
+    start_step: int = Field(default=1, ge=1)
+    """First step that has it; k1.5 begins without ("warm-up")."""
+    cache_tokens: int | None = Field(default=None, gt=0)
+    """Tokens before rl.max_response_tokens over which `overlong` grows; DAPO's are 4096 of 20480."""
+
+    @model_validator(mode="after")
+    def _cache(self) -> Self:
+        if self.kind.startswith("overlong") and self.cache_tokens is None:
+            raise ValueError(f"kind '{self.kind}' needs 'cache_tokens'")
+        return self
+
+
 class RewardConfig(Section):
     """Graders."""
 
@@ -159,3 +184,5 @@ class RewardConfig(Section):
     """Address space a grading process may use beyond what it needs to start."""
     wrong: float = 0.0
     """Reward of a wrong, missing or truncated answer; a correct one earns 1."""
+    length: LengthRewardConfig = LengthRewardConfig()
+    """Added for being short; accuracy and success rates never see it."""

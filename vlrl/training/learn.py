@@ -2,6 +2,7 @@
 
 from vlrl.config.objective import AnyObjective, OmdConfig, TpoConfig
 from vlrl.objectives.advantages import RunningScale
+from vlrl.training.length import length_term
 from vlrl.training.packing import TrainDocument
 from vlrl.training.rl_batch import DocumentLogprobs, RlBatch, aimed, build_batch, graded_rollouts
 from vlrl.training.rl_loss import rl_loss
@@ -38,8 +39,8 @@ def learn(
 def _batch(
     session: Session, stage: StageRun, groups: list[Group], scale: RunningScale | None
 ) -> RlBatch | None:
-    objective = session.config.objective
-    graded = graded_rollouts(groups, objective, session.config.rl.partial)
+    config, objective = session.config, session.config.objective
+    graded = graded_rollouts(groups, objective, config.rl.partial, length_term(config, stage.step + 1))
     if graded is None:
         return None
     frozen = None

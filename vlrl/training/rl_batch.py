@@ -4,7 +4,7 @@ Everything that depends on the whole batch (advantages, filters, denominators) i
 before any split into micro-batches or ranks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +17,9 @@ from vlrl.objectives.aggregation import prompt_weights, token_weights
 from vlrl.objectives.target_policy import target_advantages
 from vlrl.training.packing import TrainDocument
 from vlrl.trajectory import Group, Rollout
+
+# (rollouts, prompt of each) -> what their lengths earn them, float32 [N]
+LengthTerm = Callable[[list[Rollout], Tensor], Tensor]
 
 # Log-probs of the scored tokens of each document of a batch.
 DocumentLogprobs = Sequence[Sequence[float]]
@@ -59,12 +62,16 @@ class RlBatch:
 
 
 def graded_rollouts(
-    groups: list[Group], objective: AnyObjective, partial: PartialConfig | None = None
+    groups: list[Group],
+    objective: AnyObjective,
+    partial: PartialConfig | None = None,
+    length: LengthTerm | None = None,
 ) -> GradedRollouts | None:
     """Documents of all rollouts but those whose grading failed; None where none is left.
 
     An error is not a wrong answer: such rollouts are left out of baseline and loss alike. `partial` says
-    which segments of a response that was sampled over several phases are in the loss.
+    which segments of a response that was sampled over several phases are in the loss; `length` is added to
+    the verdicts' rewards.
     """
     graded = [
         (index, rollout, rollout.verdict.reward)
@@ -81,10 +88,14 @@ def graded_rollouts(
         for _, r, _ in graded
     ]
     documents = [_document(r, mask) for (_, r, _), mask in zip(graded, masks, strict=True)]
+    rewards = torch.tensor([reward for *_, reward in graded])
+    group = _dense(torch.tensor([index for index, *_ in graded]))
+    if length is not None:
+        rewards = rewards + length([rollout for _, rollout, _ in graded], group)
     return GradedRollouts(
         documents=documents,
-        rewards=torch.tensor([reward for *_, reward in graded]),
-        group=_dense(torch.tensor([index for index, *_ in graded])),
+        rewards=rewards,
+        group=group,
         behaviour=[_behaviour(r, d) for (_, r, _), d in zip(graded, documents, strict=True)],
     )
 
