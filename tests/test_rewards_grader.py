@@ -55,6 +55,9 @@ def test_every_status_and_its_reward(grader: Grader) -> None:
     cut, answered = _verdicts(grader, _group("5", "and then", "\\boxed{5} moreover", finish="length"))
     assert cut == Verdict(-0.5, "truncated", None, "length")
     assert answered.status == "correct"
+    with Grader(RewardConfig(wrong=-0.5, repetition_penalty=0.25)) as strict:
+        (again,) = _verdicts(strict, _group("5", "\\boxed{5}", finish="repetition"))
+    assert again == Verdict(-0.75, "truncated", None, "repetition")
     (failed,) = _verdicts(grader, _group("5", "\\boxed{5}", finish="error"))
     assert failed == Verdict(0.0, "infra_error", None, "sampler_error")
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from vlrl.errors import WaitTimeout
 from vlrl.images import ImageRef
 from vlrl.policy.load import load_model
 from vlrl.policy.processor import PolicyProcessor
+from vlrl.sampling.repetition import RepetitionRule
 from vlrl.sampling.transformers_sampler import TransformersSampler
 
 DrawImage = Callable[..., ImageRef]
@@ -148,6 +150,17 @@ def test_stop_token_ends_a_response_and_is_kept(build_model: ModelBuilder) -> No
         ends = [t in processor.stop_ids for t in response.token_ids]
         assert not any(ends[:-1]) and ends[-1] == (response.finish_reason == "stop")
         assert response.finish_reason == "stop" or len(response.token_ids) == 400
+
+
+def test_a_response_that_repeats_itself_is_ended(build_model: ModelBuilder) -> None:
+    """Any eight tokens count as certain: the first look at eight or more ends the response."""
+    sampler, processor = _sampler(build_model("qwen3"))
+    processor.stop_ids = []
+    request = make_request(processor, ("How many?", []), 1, 40)
+    rule = RepetitionRule(certain_tokens=8, certain_probability=1e-12, check_every=5)
+    plain, ended = sampler.sample([request, replace(request, repetition=rule)], timeout=60)
+    assert len(plain[0].token_ids) == 40 and ended[0].finish_reason == "repetition"
+    assert ended[0].token_ids == plain[0].token_ids[:10]
 
 
 def test_update_in_flight_starts_a_new_segment(build_model: ModelBuilder) -> None:

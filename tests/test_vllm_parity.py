@@ -18,6 +18,7 @@ from vlrl.errors import EngineError, UserError, WaitTimeout
 from vlrl.images import ImageRef
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import Interruption, SampleRequest
+from vlrl.sampling.repetition import RepetitionRule
 from vlrl.sampling.vllm_sampler import VllmSampler
 from vlrl.sampling.vllm_start import EngineStart
 from vlrl.trajectory import Segment
@@ -205,6 +206,24 @@ def test_parts_of_a_response_are_exact(engine: Engine) -> None:
             assert len(whole[2].token_ids) <= 7
         assert len(held) >= 2 or held[-1].finish_reason == "stop"
         assert sum(len(s.token_ids) for s in held) <= total
+
+
+def test_a_response_that_repeats_itself_is_ended(engine: Engine) -> None:
+    """A rule that takes any eight tokens for certain, so that a random policy breaks it."""
+    rule = RepetitionRule(certain_tokens=8, certain_probability=1e-12, check_every=4)
+    media = engine.processor.banned_ids
+    engine.processor.banned_ids = sorted(media + engine.processor.stop_ids)
+    request = make_request(engine.processor, engine.cases[-1], 8000, 400)
+    plain, ended = engine.sampler.sample([request, replace(request, request_id="x", repetition=rule)], 60)
+    banned, engine.processor.banned_ids = engine.processor.banned_ids, media
+    assert [s.finish_reason for s in plain] == ["length"] and len(plain[0].token_ids) == 400
+    assert [s.finish_reason for s in ended] == ["repetition"]
+    # The engine is a few tokens ahead of who looks.
+    count = len(ended[0].token_ids)
+    assert 8 <= count < 200 and ended[0].token_ids == plain[0].token_ids[:count]
+    gap = engine.plain[0].worst_gap(engine.cases[-1], ended[0].token_ids, ended[0].logprobs, banned)
+    assert gap < TOLERANCE
+    assert len(engine.sampler.sample(engine.requests(seed=8100, samples=1), timeout=60)) == len(engine.cases)
 
 
 def test_submitted_requests_are_handed_out_as_they_finish(engine: Engine) -> None:

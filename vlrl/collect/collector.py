@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vlrl.collect.pool import PromptPool
-from vlrl.collect.requests import EncodedPrompt, ThinkingBudget, make_groups, make_requests
+from vlrl.collect.requests import EncodedPrompt, ThinkingBudget, make_groups, make_requests, repetition_rule
 from vlrl.config.run import RunConfig
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import Sampler
@@ -74,6 +74,7 @@ class Collector:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             budget=self._budget,
+            repetition=repetition_rule(rl),
         )
         started = time.perf_counter()
         groups = make_groups(prompts, self._sampler.sample(requests, sampling.timeout_s), self._processor)

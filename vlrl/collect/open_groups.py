@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from vlrl.collect.requests import EncodedPrompt, ThinkingBudget, make_group, make_requests
+from vlrl.collect.requests import EncodedPrompt, ThinkingBudget, make_group, make_requests, repetition_rule
 from vlrl.config.run import RunConfig
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import SampleRequest
@@ -68,6 +68,7 @@ class OpenGroups:
             temperature=config.sampling.temperature,
             top_p=config.sampling.top_p,
             budget=self._budget,
+            repetition=repetition_rule(config.rl),
         )
         return [
             replace(made[i], segments=group.segments[i], pause_after=pause_after) for i in group.unfinished

@@ -8,6 +8,7 @@ from vlrl.config.training import InterruptionConfig, RlConfig
 from vlrl.errors import UserError
 from vlrl.policy.processor import Encoded, PolicyProcessor
 from vlrl.sampling.base import Interruption, SampleRequest
+from vlrl.sampling.repetition import RepetitionRule
 from vlrl.seeds import derive_seed
 from vlrl.trajectory import Group, Prompt, Rollout, Segment
 
@@ -41,6 +42,11 @@ class ThinkingBudget:
         low, high = self.config.thinking_tokens
         tokens = random.Random(derive_seed(seed, "thinking")).randint(low, high)
         return Interruption(tokens, self.phrase_ids, self.config.answer_tokens)
+
+
+def repetition_rule(rl: RlConfig) -> RepetitionRule | None:
+    """The configured rule, as samplers take it."""
+    return RepetitionRule(**rl.repetition.model_dump()) if rl.repetition else None
 
 
 @dataclass(slots=True, frozen=True)
@@ -96,6 +102,7 @@ def make_requests(
     temperature: float,
     top_p: float = 1.0,
     budget: ThinkingBudget | None = None,
+    repetition: RepetitionRule | None = None,
 ) -> list[SampleRequest]:
     """`samples` requests a prompt, prompt by prompt; their seeds name the purpose, place and sample."""
     requests = []
@@ -112,6 +119,7 @@ def make_requests(
                 temperature=temperature,
                 top_p=top_p,
                 interruption=budget.draw(request_seed) if budget else None,
+                repetition=repetition,
             )
             requests.append(request)
     return requests

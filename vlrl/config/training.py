@@ -82,6 +82,27 @@ class InterruptionConfig(Section):
         return self
 
 
+class RepetitionConfig(Section):
+    """When a response is ended early because it repeats itself (k1.5 section 2.6.2)."""
+
+    repeats: int = Field(default=8, ge=2)
+    """So many times the same stretch at the end ..."""
+    max_period: int = Field(default=256, gt=0)
+    """... of at most so many tokens;"""
+    ngram_share: float = Field(default=0.5, gt=0, lt=1)
+    """or more than this share of recent n-grams seen before ..."""
+    ngram: int = Field(default=20, gt=0)
+    """... of so many tokens ..."""
+    window: int = Field(default=1024, gt=0)
+    """... among so many;"""
+    certain_tokens: int = Field(default=3000, gt=0)
+    """or so many tokens in a row ..."""
+    certain_probability: float = Field(default=0.99, gt=0, lt=1)
+    """... each likelier than this (MiniMax-M1)."""
+    check_every: int = Field(default=64, gt=0)
+    """Tokens between two looks."""
+
+
 class PartialConfig(Section):
     """Partial rollouts (k1.5 section 2.6.2): long responses are sampled over several phases."""
 
@@ -119,6 +140,8 @@ class RlConfig(Section):
     """
     interruption: InterruptionConfig | None = None
     """Thinking budget; unset: none."""
+    repetition: RepetitionConfig | None = None
+    """End of responses that repeat themselves; unset: none."""
     prompts: PromptConfig = PromptConfig()
     """Which prompts are sampled: order, retirement, curriculum."""
     refill_rounds: int = Field(default=0, ge=0)
@@ -184,5 +207,7 @@ class RewardConfig(Section):
     """Address space a grading process may use beyond what it needs to start."""
     wrong: float = 0.0
     """Reward of a wrong, missing or truncated answer; a correct one earns 1."""
+    repetition_penalty: float = Field(default=0.0, ge=0)
+    """Taken off the reward of a response that was ended because it repeats itself; it earns `wrong`."""
     length: LengthRewardConfig = LengthRewardConfig()
     """Added for being short; accuracy and success rates never see it."""

@@ -51,7 +51,8 @@ class Grader:
         """Set `rollout.verdict` of every rollout.
 
         Correct earns what its verifier gives (1); wrong, missing and truncated answers earn
-        `config.wrong`; an error earns 0 under an error status, by which it is left out of training.
+        `config.wrong`, repetitions that less their penalty; an error earns 0 under an error status, by
+        which it is left out of training.
 
         Raises:
             UserError: a prompt names an unknown verifier or cannot be judged by it.
@@ -63,7 +64,10 @@ class Grader:
             self._registry.verifier_of(group.prompt)
             for rollout in group.rollouts:
                 answer = extract_answer(rollout.text, self._thinking_open)
-                if rollout.finish_reason == "error" or answer is None:
+                if rollout.finish_reason == "repetition":
+                    reward = self._config.wrong - self._config.repetition_penalty
+                    rollout.verdict = Verdict(reward, "truncated", rule="repetition")
+                elif rollout.finish_reason == "error" or answer is None:
                     rollout.verdict = self._unanswered(rollout)
                 else:
                     submission = Submission(group.prompt, rollout.text, answer)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from vlrl.images import ImageRef
+from vlrl.sampling.repetition import RepetitionRule
 from vlrl.trajectory import Segment
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class SampleRequest:
     `expanded_ids` hold one placeholder per image feature, as the model sees them, and the sampler
     checks that its engine saw the same. `seed` alone decides the random draws of this request.
     `max_tokens` counts response tokens, those of `segments` and injected ones included. `segments` are
-    what earlier phases sampled; `pause_after` the tokens that this one may add.
+    what earlier phases sampled; `pause_after` the tokens that this one may add. `repetition` ends a response
+    that repeats itself.
     """
 
     request_id: str
@@ -50,6 +52,7 @@ class SampleRequest:
     segments: list[Segment] = field(default_factory=list)
     pause_after: int | None = None
     interruption: Interruption | None = None
+    repetition: RepetitionRule | None = None
 
 
 class Sampler(Protocol):
@@ -61,8 +64,8 @@ class Sampler(Protocol):
         """New segments of each request, in the order of `requests`.
 
         Tokens sampled by different policy versions lie in different segments; an injected phrase is one
-        of its own. The last segment's finish reason is `stop`, `length`, or `paused` where the phase's
-        tokens were used up; the stop token is included when it was sampled.
+        of its own. The last segment's finish reason is `stop`, `length`, `repetition`, or `paused` where the
+        phase's tokens were used up; the stop token is included when it was sampled.
 
         Raises:
             WaitTimeout: not done after `timeout` seconds.

@@ -19,6 +19,7 @@ from vlrl.policy.model import Policy
 from vlrl.policy.processor import PolicyProcessor, join_media
 from vlrl.sampling.base import SampleRequest
 from vlrl.sampling.parts import ResponseParts
+from vlrl.sampling.repetition import find_repetition
 from vlrl.trajectory import FinishReason, Segment
 
 
@@ -178,6 +179,13 @@ class _Response:
         self.tokens: list[tuple[int, float, int]] = []
         self.reason: FinishReason | None = None
 
+    def repeats(self) -> bool:
+        rule = self.request.repetition
+        if rule is None or len(self.tokens) % rule.check_every:
+            return False
+        ids, logprobs, _ = zip(*self.tokens, strict=True)
+        return find_repetition(list(ids), list(logprobs), rule) is not None
+
     def segments(self) -> list[Segment]:
         assert self.reason is not None
         out: list[Segment] = []
@@ -218,6 +226,8 @@ class _Batch:
                 response.reason = "stop"
             elif len(response.tokens) == response.request.max_tokens:
                 response.reason = "length"
+            elif response.repeats():
+                response.reason = "repetition"
         running = [row for row, response in enumerate(self.rows) if response.reason is None]
         if len(running) < len(self.rows):
             self.rows = [self.rows[row] for row in running]

@@ -23,6 +23,7 @@ from vlrl.policy.logprobs import BAN_BIAS
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import SampleRequest
 from vlrl.sampling.parts import ResponseParts
+from vlrl.sampling.repetition import find_repetition
 from vlrl.sampling.vllm_start import EngineStart, start_engine
 from vlrl.trajectory import FinishReason, Segment
 
@@ -249,9 +250,14 @@ class VllmSampler:
             prompt["cache_salt"] = str(self._updates)
             outputs = await self._engine.add_request(request.request_id, prompt, self._params(request))
         del prompt
+        repeats = False
         try:
             output = await outputs.get()
             while not output.finished:
+                if not repeats and _repeats(request, output.outputs[0]):
+                    repeats = True
+                    # What was sampled until then comes as a last output.
+                    await self._engine.abort(request.request_id)
                 output = await outputs.get()
         except asyncio.CancelledError:
             await self._engine.abort(request.request_id)
@@ -261,7 +267,7 @@ class VllmSampler:
                 f"request {request.request_id}: vLLM expanded its prompt to {len(output.prompt_token_ids)} "
                 f"ids that differ from the trainer's {len(request.expanded_ids)}"
             )
-        return _segments(request, output.outputs[0])
+        return _segments(request, output.outputs[0], repeats)
 
     def _prompt(self, request: SampleRequest) -> dict[str, Any]:
         prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_ids)}
@@ -291,7 +297,8 @@ class VllmSampler:
             logit_bias=dict.fromkeys(self._processor.banned_ids, BAN_BIAS) or None,
             logprobs=0,
             detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=RequestOutputKind.CUMULATIVE if request.repetition else RequestOutputKind.FINAL_ONLY,
+            stream_interval=request.repetition.check_every if request.repetition else None,
         )
 
     async def _pause(self) -> None:
@@ -327,16 +334,30 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _segments(request: SampleRequest, completion: Any) -> list[Segment]:
-    """One segment for each policy version; all but the last were cut by an update."""
+def _repeats(request: SampleRequest, completion: Any) -> bool:
+    if request.repetition is None:
+        return False
     ids = list(completion.token_ids)
-    logprobs = [step[token].logprob for step, token in zip(completion.logprobs, ids, strict=True)]
-    if completion.finish_reason not in ("stop", "length"):
-        raise EngineError(f"request {request.request_id}: vLLM ended it with '{completion.finish_reason}'")
+    return find_repetition(ids, _logprobs(completion), request.repetition) is not None
+
+
+def _logprobs(completion: Any) -> list[float]:
+    steps = zip(completion.logprobs, completion.token_ids, strict=True)
+    return [step[token].logprob for step, token in steps]
+
+
+def _segments(request: SampleRequest, completion: Any, repeats: bool) -> list[Segment]:
+    """One segment for each policy version; all but the last were cut by an update."""
+    ids, logprobs = list(completion.token_ids), _logprobs(completion)
+    ended: FinishReason = completion.finish_reason
+    if repeats and ended not in ("stop", "length"):
+        ended = "repetition"
+    elif ended not in ("stop", "length"):
+        raise EngineError(f"request {request.request_id}: vLLM ended it with '{ended}'")
     segments = []
     for span in completion.weight_versions:
         tokens = ids[span.start : span.end]
-        reason: FinishReason = completion.finish_reason if span.end == len(ids) else "paused"
+        reason: FinishReason = ended if span.end == len(ids) else "paused"
         segments.append(
             Segment(tokens, logprobs[span.start : span.end], int(span.version), [1] * len(tokens), reason)
         )

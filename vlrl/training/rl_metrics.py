@@ -24,6 +24,7 @@ def rollout_metrics(groups: list[Group], version: int) -> dict[str, float]:
         "response_tokens": _mean(lengths),
         "response_tokens_max": float(max(lengths)),
         "truncation_rate": sum(r.finish_reason == "length" for r in rollouts) / total,
+        "repetition_rate": sum(r.finish_reason == "repetition" for r in rollouts) / total,
         "interrupted_rate": sum(any(s.is_injected for s in r.segments) for r in rollouts) / total,
         "segments": _mean([len(r.segments) for r in rollouts]),
         "error_rate": 1.0 - len(graded) / total,
