@@ -19,6 +19,7 @@ class Queue:
 
     def __init__(self, seed: int) -> None:
         self.policy_version = 0
+        self.busy_seconds = 0.0
         self.running: list[tuple[float, int, SampleRequest]] = []
         self._random = random.Random(seed)
         self._clock = 0.0

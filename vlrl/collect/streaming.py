@@ -33,7 +33,7 @@ class StreamingCollector:
         self._sampler, self._grader = sampler, grader
         self._groups = OpenGroups(prompts, processor, config)
         self._pool = PromptPool(prompts, config.rl.prompts, config.seed)
-        self._begun = 0
+        self._begun, self._busy = 0, 0.0
         self._open: dict[int, OpenGroup] = {}
         self._ready: list[OpenGroup] = []
         self._asked: dict[str, tuple[int, int]] = {}
@@ -62,7 +62,9 @@ class StreamingCollector:
         oldest = min(r.oldest_version for group in groups for r in group.rollouts)
         assert version - oldest <= self._rl.max_lag, f"lag {version - oldest} at version {version}"
         waited = time.perf_counter() - started - grading
-        return Collected(groups, {"generate": waited, "reward": grading})
+        before, self._busy = self._busy, self._sampler.busy_seconds
+        # "generate" is what the trainer waited; the sampler's own time since the last batch is beside it.
+        return Collected(groups, {"generate": waited, "reward": grading, "sampler_busy": self._busy - before})
 
     def state(self) -> dict[str, Any]:
         """Order, and every token of finished rollouts; running ones are sampled anew after a resume."""

@@ -87,7 +87,13 @@ class Sampler(Protocol):
 
 
 class StreamingSampler(Sampler, Protocol):
-    """A sampler that goes on while its caller does something else."""
+    """A sampler that goes on while its caller does something else.
+
+    `busy_seconds` counts those since its start in which it had something to sample.
+    """
+
+    @property
+    def busy_seconds(self) -> float: ...
 
     def submit(self, requests: list[SampleRequest]) -> None:
         """Begin to sample; `take` hands out what is finished."""

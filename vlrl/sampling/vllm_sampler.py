@@ -22,6 +22,7 @@ from vlrl.errors import EngineError, UserError, WaitTimeout
 from vlrl.policy.logprobs import BAN_BIAS
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import SampleRequest
+from vlrl.sampling.busy import BusyClock
 from vlrl.sampling.parts import ResponseParts
 from vlrl.sampling.repetition import find_repetition
 from vlrl.sampling.vllm_start import EngineStart, start_engine
@@ -53,6 +54,7 @@ class VllmSampler:
         # Not the policy version: the stages of a run each count theirs from the start.
         self._updates = 0
         self._images: WeakValueDictionary[str, Any] = WeakValueDictionary()
+        self._busy = BusyClock()
         self._running: set[asyncio.Task[Any]] = set()
         self._finished: queue.Queue[tuple[str, asyncio.Task[Any]]] = queue.Queue()
         self._loop = asyncio.new_event_loop()
@@ -102,6 +104,11 @@ class VllmSampler:
         if task.cancelled():
             self._refuse_if_poisoned()
         return request_id, self._call(self._outcome(task), "a finished rollout")
+
+    @property
+    def busy_seconds(self) -> float:
+        """Seconds since the start in which there was something to sample."""
+        return self._busy.seconds
 
     def update_weights(self, weights: "Iterable[tuple[str, torch.Tensor]]", version: int) -> None:
         """Replace every weight; running requests go on under the new ones, on their old KV cache.
@@ -236,8 +243,9 @@ class VllmSampler:
     async def _sample_one(self, request: SampleRequest) -> list[Segment]:
         parts = ResponseParts(request, self._processor.closes_thinking)
         async with self._slots:
-            while (part := parts.next()) is not None:
-                parts.add(await self._sample_part(part))
+            with self._busy.work():
+                while (part := parts.next()) is not None:
+                    parts.add(await self._sample_part(part))
         return parts.segments
 
     async def _sample_part(self, request: SampleRequest) -> list[Segment]:
