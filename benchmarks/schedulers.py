@@ -113,10 +113,9 @@ class NoText:
 def main() -> None:
     arguments = _arguments()
     lengths = _recorded(arguments.lengths) if arguments.lengths else _log_normal()
-    title = (
-        f"SIMULATED: {arguments.steps} steps, {len(lengths)} lengths (mean {sum(lengths) / len(lengths):.0f}"
-    )
-    table = Table("schedule", "seconds a step", "times", "sampler", "trainer", "lag", title=f"{title})")
+    mean = sum(lengths) / len(lengths)
+    title = f"SIMULATED: {arguments.steps} steps, {len(lengths)} lengths of {mean:.0f} tokens on average"
+    table = Table("schedule", "seconds a step", "times", "sampler", "trainer", "lag", title=title)
     first = 0.0
     for name, changes in SCHEDULES.items():
         seconds, sampler, lag = _simulate(_config(changes, arguments), lengths, arguments)
