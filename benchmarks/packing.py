@@ -34,9 +34,8 @@ def main() -> None:
         folder, kind, group = arguments.measure.split(":")
         print(json.dumps(_measure(Path(folder), kind, int(group), arguments)))
         return
-    table = Table(
-        "group", *(f"{kind}, tokens/s" for kind in KINDS), "times padded", "times packed", "peak MB"
-    )
+    speeds = [f"{kind}, tokens/s" for kind in KINDS]
+    table = Table("group", *speeds, "times padded", "times packed", "peak MB")
     with tempfile.TemporaryDirectory() as scratch:
         make_task(Path(scratch), arguments.threads, steps=ROLLOUTS // 8)
         for group in arguments.groups:
@@ -48,17 +47,15 @@ def main() -> None:
             cells += [f"{speed['shared'] / speed['padded']:.2f}", f"{speed['shared'] / speed['packed']:.2f}"]
             table.add_row(str(group), *cells, " / ".join(f"{found[k]['peak'] / 1e6:.0f}" for k in KINDS))
     Console().print(table)
-    print(
-        f"{ROLLOUTS} rollouts, {arguments.threads} threads, median of {arguments.repeats}; peaks in that order"
-    )
+    note = f"{ROLLOUTS} rollouts, {arguments.threads} threads, median of {arguments.repeats}"
+    print(f"{note}; peaks in the same order")
 
 
 def _child(folder: str, kind: str, group: int, arguments: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, __file__, "--measure", f"{folder}:{kind}:{group}"]
     command += ["--threads", str(arguments.threads), "--repeats", str(arguments.repeats)]
-    return json.loads(
-        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-    )
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])
 
 
 def _measure(folder: Path, kind: str, group: int, arguments: argparse.Namespace) -> dict[str, float]:
