@@ -4,8 +4,10 @@ Whatever can be wrong with the user's files is found here, before a step is take
 that this call made is removed again when it is.
 """
 
+import ctypes
 import hashlib
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +21,8 @@ from vlrl.errors import UserError
 from vlrl.images import ImageStore
 from vlrl.runs.directory import RunDirectory
 from vlrl.schema import Kind, read_rows
+
+_M_ARENA_MAX = -8  # malloc.h
 
 # (source, kind, split, seed, store, out_path): writes a recipe's rows
 Materialise = Callable[[SourceConfig, Any, Any, int, ImageStore, Path], Any]
@@ -104,6 +108,18 @@ def set_environment(threads: int) -> None:
     environment = hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
     folder = Path.home() / ".cache" / "vlrl" / f"torch_extensions_{environment}"
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(folder))
+    # Rows of ever new lengths would otherwise fill oneDNN's cache of 1024 compiled primitives.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    _use_one_heap()
+
+
+def _use_one_heap() -> None:
+    """Threads that decode images must not scatter the heap over arenas, which then never shrink.
+
+    Its variable is read before Python starts, so the allocator is told by a call, which glibc's alone knows.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _quieten_libraries() -> None:
