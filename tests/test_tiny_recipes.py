@@ -23,6 +23,7 @@ def test_a_tiny_recipe_runs(recipe: Path, tmp_path: Path) -> None:
     assert [m["step"] for m in metrics] == [1, 2]
     rl = load_config(recipe).rl
     assert all(m["lag"] <= rl.max_lag + (16 if rl.partial else 0) for m in metrics)
-    assert all(m["mismatch_abs_mean"] < 1e-4 for m in metrics if "mismatch_abs_mean" in m and rl.max_lag == 0)
+    if rl.max_lag == 0 and rl.partial is None:  # every token was sampled by the weights that learn from it
+        assert all(m["mismatch_abs_mean"] < 1e-4 for m in metrics)
     if rl.interruption is not None:
         assert metrics[0]["interrupted_rate"] > 0.5  # a random policy does not close its thinking

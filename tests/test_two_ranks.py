@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from tests.ranks import end_ranks, run_ranks
 from vlrl.runs.checkpoints import latest_checkpoint
 from vlrl.runs.directory import RunDirectory
+from vlrl.runs.files import read_json
 from vlrl.runs.metrics import read_metrics
 
 CONFIG = """
@@ -36,6 +37,9 @@ def _run(folder: Path, world: int, zero_stage: int) -> tuple[RunDirectory, dict[
     directory = RunDirectory.open(run)
     checkpoint = latest_checkpoint(directory.stage("sft").checkpoints)
     assert checkpoint is not None
+    whole = read_json(directory.stage("sft").seconds)["seconds"]
+    assert whole > read_json(checkpoint.path / "state.json")["seconds"]
+    assert read_json(directory.report_json)["seconds"]["sft"] == round(whole, 1)
     return directory, load_file(checkpoint.path / "policy" / "model.safetensors")
 
 
@@ -77,3 +81,10 @@ def test_a_mistake_is_said_once_by_the_main_rank(tmp_path: Path, changes: dict[s
     assert said in main.splitlines()[-1] and "Traceback" not in main
     assert "vlrl:" not in other and "Traceback" not in other
     assert not (tmp_path / "run").exists()
+
+
+def test_what_one_rank_alone_comes_upon_ends_all_and_the_main_one_says_it() -> None:
+    (main_code, main), (other_code, other) = end_ranks(2, "tests.mistaken_rank", timeout=60)
+    assert (main_code, other_code) == (2, 2)
+    assert main.splitlines()[-1] == "vlrl: its model folder is missing"
+    assert "vlrl:" not in other and "Traceback" not in main + other

@@ -240,6 +240,8 @@ class _Supervisor:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        if self._closed:  # by a `close` that came before there was a process for it to kill
+            self._process.kill()
         ours.settimeout(_START_S)
         try:
             _receive(ours)

@@ -4,7 +4,8 @@
     status.json        running, finished, failed  inputs.json        digests of rows and weights
     data/  images/  logs/
     report.html        report.json
-    <stage>/           metrics.jsonl  timings.jsonl  tensorboard/  rollouts/  validation/  checkpoints/
+    <stage>/           metrics.jsonl  timings.jsonl  seconds.json  tensorboard/  rollouts/  validation/
+                       checkpoints/
 
 The process that trains holds a lock on `.lock`, which the operating system drops when it dies, so a
 killed run is told from a running one.
@@ -58,6 +59,11 @@ class StageDirectory:
         return self.root / "timings.jsonl"
 
     @property
+    def seconds(self) -> Path:
+        """How long the stage took, once it is through."""
+        return self.root / "seconds.json"
+
+    @property
     def tensorboard(self) -> Path:
         return self.root / "tensorboard"
 
@@ -75,13 +81,14 @@ class StageDirectory:
     def drop_after(self, step: int | None) -> None:
         """Remove rollouts and validation results of later steps, which a resumed run does again.
 
-        None removes them all. Metrics are dropped by `MetricsLog` in the same way.
+        None removes them all. `seconds` goes too, and `MetricsLog` drops metrics in the same way.
         """
         for folder in (self.root / "rollouts", self.validation):
             for path in folder.glob("step_*"):
                 match = _STEP_FILE.fullmatch(path.name)
                 if match and (step is None or int(match[1]) > step):
                     path.unlink()
+        self.seconds.unlink(missing_ok=True)
 
 
 class RunDirectory:
@@ -131,7 +138,8 @@ class RunDirectory:
         """
         run = cls.open(root)
         run.check_config(config)
-        run._lock = _acquire(run.root)
+        with writing(run.root):
+            run._lock = _acquire(run.root)
         for stage in run.stages():
             remove_leftovers(stage.checkpoints)
         write_text(run.config_path, dump_config(config))

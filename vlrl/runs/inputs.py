@@ -23,22 +23,21 @@ def rows_digest(rows: Iterable[Conversation | Prompt]) -> str:
     return digest.hexdigest()
 
 
-def checkpoint_digest(path: str) -> str:
-    """SHA-256 that tells a local checkpoint folder from another; a hub id is its own.
+def checkpoint_digests(path: str) -> dict[str, str]:
+    """SHA-256 by file name of what tells a local checkpoint from another; none for a hub id.
 
     Covers the config, the index and every small weight file, and size and header of large ones.
     """
     folder = Path(path).expanduser()
-    if not folder.is_dir():
-        return path
-    digest = hashlib.sha256()
-    for file in sorted([*folder.glob("config.json"), *folder.glob("*.index.json")]):
-        digest.update(file.read_bytes())
-    for file in sorted(folder.glob("*.safetensors")):
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(size if size <= _SMALL else _header_bytes(stream.read(8))))
+    patterns = ("config.json", "*.index.json", "*.safetensors")
+    return {file.name: _digest(file) for pattern in patterns for file in sorted(folder.glob(pattern))}
+
+
+def _digest(file: Path) -> str:
+    size = file.stat().st_size
+    digest = hashlib.sha256(f"{size} ".encode())
+    with file.open("rb") as stream:
+        digest.update(stream.read(size if size <= _SMALL else _header_bytes(stream.read(8))))
     return digest.hexdigest()
 
 

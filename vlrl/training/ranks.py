@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-FAREWELL = timedelta(seconds=30)
+from vlrl.errors import EngineError, UserError
+
+FAREWELL = timedelta(seconds=10)
 COLLECTIVE_TIMEOUT = timedelta(hours=2)  # a rank may wait for a whole batch of rollouts
 
 
@@ -61,12 +64,37 @@ class Ranks:
         """Around the main rank's work: the others, which wait in `share`, learn that it failed."""
         try:
             yield
-        except Exception:
+        except Exception as error:
             if self.world > 1:
-                with suppress(Exception):  # some wait elsewhere, and learn of it when this process ends
-                    dist.broadcast_object_list([_Failure()], src=0)
-                    dist.monitored_barrier(timeout=FAREWELL)
+                self._bid_farewell()
+            if isinstance(error, RuntimeError) and _is_lost_peer(error):
+                raise EngineError("another training process ended early; what it printed says why") from error
             raise
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Around what every rank does alike: a mistake that any of them meets ends all, and is said once.
+
+        The block must hold no collective: a rank that fails in it would be missing there.
+
+        Raises:
+            UserError: on the main rank: its own mistake, or else another's.
+            MainRankFailed: on the others.
+        """
+        mistake: UserError | None = None
+        try:
+            yield
+        except UserError as error:
+            mistake = error
+        met = [str(mistake) if mistake else None] * self.world
+        if self.world > 1:
+            dist.all_gather_object(met, met[0])
+        found = [text for text in met if text is not None]
+        if found and self.is_main:
+            raise mistake or UserError(found[0])
+        if found:
+            self.share(None)  # the main rank, which says it, is on its way out
+            raise MainRankFailed
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -92,6 +120,19 @@ class Ranks:
             name: (max if name.endswith("_max") else sum)(part.get(name, 0.0) for part in gathered)
             for name in names
         }
+
+    def _bid_farewell(self) -> None:
+        """Tell the ranks that wait in `share`; those that wait elsewhere learn it when this process ends."""
+
+        def tell() -> None:
+            with suppress(Exception):
+                dist.broadcast_object_list([_Failure()], src=0, device=self.device)
+                dist.monitored_barrier(timeout=FAREWELL)
+
+        # In a thread, since nothing bounds a broadcast but the timeout of all collectives.
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        thread.join(FAREWELL.total_seconds())
 
     def leave(self) -> None:
         """End this rank's process, all ranks together: gloo's threads abort interpreters that exit by

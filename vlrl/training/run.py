@@ -33,7 +33,7 @@ def train(config: RunConfig, run: RunDirectory, policy_path: str, data: Mapping[
         for name in config.stages:
             if not (is_finished(config, run, name) and session.is_measured(name)):
                 _STAGES[name](session)
-            session.policy_path = str(final_policy(run, name))
+            session.go_on_from(str(final_policy(run, name)))
     if ranks.is_main:
         write_report(run, summarise_run(config, run))
 
@@ -53,7 +53,7 @@ def final_policy(run: RunDirectory, name: Stage) -> Path:
 
 
 def summarise_run(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
-    """The headline of a run: what `report.json` holds."""
+    """The headline of a run: what `report.json` holds; its seconds are those of `StageRun.seconds`."""
     summary: dict[str, Any] = {"name": config.name, "seconds": {}}
     for name in config.stages:
         directory = run.stage(name)
@@ -70,7 +70,9 @@ def summarise_run(config: RunConfig, run: RunDirectory) -> dict[str, Any]:
         summary[f"{name}_steps"] = lines[-1]["step"] if lines else 0
         checkpoint = latest_checkpoint(directory.checkpoints)
         if checkpoint is not None:
-            summary["seconds"][name] = round(read_json(checkpoint.path / "state.json")["seconds"], 1)
+            whole = directory.seconds.is_file()  # else a kill came after the stage's last result
+            seconds = read_json(directory.seconds if whole else checkpoint.path / "state.json")
+            summary["seconds"][name] = round(seconds["seconds"], 1)
     return summary
 
 

@@ -1,5 +1,6 @@
 """A run as its stages see it: config, run directory, processor, data, and the sampler that they share."""
 
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,7 +25,7 @@ from vlrl.policy.load import load_model, load_processor
 from vlrl.policy.model import Policy
 from vlrl.rewards.grader import Grader
 from vlrl.runs.directory import RunDirectory
-from vlrl.runs.inputs import checkpoint_digest, rows_digest
+from vlrl.runs.inputs import checkpoint_digests, rows_digest
 from vlrl.runs.rollouts import write_rollouts
 from vlrl.runs.validation_files import (
     HELD_OUT,
@@ -61,12 +62,15 @@ class Session:
         data: Mapping[str, list[Path]],
     ) -> None:
         self.config, self.run, self.ranks, self.policy_path = config, run, ranks, policy_path
-        self.processor = load_processor(policy_path, config.policy)
+        self._stage_started = time.monotonic()
+        with ranks.together():
+            self.processor = load_processor(policy_path, config.policy)
         self._data, self._store = data, ImageStore(run.images)
         self._close = ExitStack()
         self._grader: Grader | None = None
         self._sampler: Sampler | None = None
         self._frozen: FrozenPolicy | None = None
+        self._warmup: list[Conversation] | None = None
         self._train: list[EncodedPrompt] | None = None
         self._held_out: list[EncodedPrompt] | None = None
         self._published: tuple[str, int] | None = None
@@ -128,7 +132,13 @@ class Session:
             optimizer=optimizer,
             optimizer_steps=optimizer_steps,
             stateful=stateful,
+            started=self._stage_started,
         )
+
+    def go_on_from(self, policy_path: str) -> None:
+        """The next stage starts now, from these weights."""
+        self.policy_path = policy_path
+        self._stage_started = time.monotonic()
 
     def check(self) -> None:
         """Find now what would otherwise be found after hours of training.
@@ -142,7 +152,10 @@ class Session:
         self.ranks.share(None)
 
     def _check_inputs(self) -> None:
-        self.run.remember("policy", checkpoint_digest(self.policy_path), f"policy {self.policy_path}")
+        for name, digest in checkpoint_digests(self.policy_path).items():
+            self.run.remember(f"policy.{name}", digest, str(Path(self.policy_path) / name))
+        if "sft" in self.config.stages:
+            self._warmup = self._rows("warmup", "conversation")
         if "rl" not in self.config.stages and not self.config.data.validation:
             return
         check_installed(self.config.sampling.engine)
@@ -159,8 +172,9 @@ class Session:
         self.held_out()
 
     def conversations(self) -> list[Conversation]:
-        """The rows of the warm-up."""
-        return self._rows("warmup", "conversation")
+        """The rows of the warm-up; those that `check` has read are handed over."""
+        rows, self._warmup = self._warmup, None
+        return self._rows("warmup", "conversation") if rows is None else rows
 
     def encode_conversation(self, row: Conversation) -> tuple[list[int], list[int]]:
         """Ids and loss mask, under the config's system prompt and answer instruction."""

@@ -17,7 +17,8 @@ from vlrl.training.session import Session
 def train_sft(session: Session) -> None:
     """Learn the assistant's tokens: the mean over the global batch's tokens of -log p."""
     config = session.config
-    documents, dropped = _encode(session, session.conversations())
+    with session.ranks.together():
+        documents, dropped = _encode(session, session.conversations())
     order = VisitOrder(len(documents), config.seed, "sft-conversations")
     with session.stage(
         "sft", config.sft.steps, config.sft.optimizer, config.sft.steps, {"order": order}

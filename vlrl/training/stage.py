@@ -12,11 +12,13 @@ import torch
 
 from vlrl.config.run import RunConfig, Stage
 from vlrl.config.training import OptimizerConfig
+from vlrl.errors import writing
 from vlrl.policy.load import freeze, load_model
 from vlrl.policy.model import Policy
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.runs.checkpoints import latest_checkpoint, save_checkpoint
 from vlrl.runs.directory import StageDirectory
+from vlrl.runs.files import disk_errors, write_json
 from vlrl.runs.metrics import MetricsLog
 from vlrl.runs.progress import StageProgress
 from vlrl.seeds import derive_seed
@@ -37,7 +39,8 @@ class StageRun:
     """One stage being trained: its engine, its log and its checkpoints.
 
     Every rank makes one; only the main rank writes. `stateful` is saved in every checkpoint and restored
-    from the latest one here, so that the loop that follows need not know whether it resumes.
+    from the latest one here, so that the loop that follows need not know whether it resumes. `started` is
+    when `seconds` begin, on `time.monotonic`'s clock.
     """
 
     def __init__(
@@ -53,11 +56,12 @@ class StageRun:
         optimizer: OptimizerConfig,
         optimizer_steps: int,
         stateful: Mapping[str, Stateful],
+        started: float,
     ) -> None:
         self.directory, self.config, self.ranks, self.steps = directory, config, ranks, steps
         self._name, self._processor, self._stateful = name, processor, stateful
         self._seconds = 0.0
-        self._started = time.monotonic()
+        self._started = started
         self.step = 0
         self.engine = self._build_engine(policy_path, optimizer, optimizer_steps)
         checkpoint = latest_checkpoint(directory.checkpoints)
@@ -116,7 +120,7 @@ class StageRun:
 
     @property
     def seconds(self) -> float:
-        """Seconds spent in this stage, engine start and validation included.
+        """Seconds since the stage before ended, or the session began; engine start and validation count.
 
         Of earlier attempts up to their last checkpoint, of this one until now.
         """
@@ -138,13 +142,16 @@ class StageRun:
             self._progress.__exit__(kind, error, trace)
         if self._log is not None:
             self._log.close()
+            if error is None:  # the last checkpoint was saved before the last validation
+                write_json(self.directory.seconds, {"seconds": self.seconds})
         self.engine.close()
 
     def _build_engine(self, policy_path: str, optimizer: OptimizerConfig, steps: int) -> TrainEngine:
         config = self.config
         # DeepSpeed casts to bf16 itself and keeps these fp32 weights as its masters.
-        model = load_model(policy_path, DTYPES["float32"], config.policy.revision)
-        freeze(model, config.policy.freeze)
+        with self.ranks.together():
+            model = load_model(policy_path, DTYPES["float32"], config.policy.revision)
+            freeze(model, config.policy.freeze)
         policy = Policy(
             model,
             banned_ids=self._processor.banned_ids,
@@ -177,7 +184,10 @@ class StageRun:
                 self._write(scratch)
                 torch.distributed.barrier()
         else:
-            self._write(Path(self.ranks.share(None)))
+            scratch = Path(self.ranks.share(None))
+            # This rank's own disk may be full. It ends here: the main one, missing it, commits nothing.
+            with writing(scratch), disk_errors(scratch):
+                self._write(scratch)
             torch.distributed.barrier()
         torch.distributed.barrier()
 
