@@ -15,12 +15,23 @@ from typing import Any
 
 import psutil
 
-PROMPTS, ROLLOUTS, RESPONSE_TOKENS = 8, 8, 32
-IMAGE_SIDE = 112
+PROMPTS, RESPONSE_TOKENS = 8, 32
 QUESTION = "Read the number in this picture. Think first, then give your answer in \\boxed{}."
+TEXT_QUESTION = "What comes after {number}? Think first, then give your answer in \\boxed{{}}."
 LEARNING_RATE = 1e-6
 
-# 2.15 M parameters, 0.84 M of them vision; 16 image tokens for 112 pixels.
+
+@dataclass(slots=True, frozen=True)
+class Shape:
+    """Rollouts a prompt, and the side of its image in pixels; 0 is a text model without images."""
+
+    rollouts: int
+    image_side: int
+
+
+SHAPES = {"8x8-112": Shape(8, 112), "8x16-224": Shape(16, 224), "8x8-text": Shape(8, 0)}
+
+# 2.15 M parameters, 0.84 M of them vision; 16 image tokens for 112 pixels. As text, Qwen3's.
 SIZE: dict[str, Any] = {
     "dtype": "float32",
     "tie": True,
@@ -55,6 +66,7 @@ class Task:
     folder: Path
     threads: int
     steps: int  # at most, warm-up included
+    shape: Shape
 
     @property
     def model(self) -> Path:
@@ -78,29 +90,36 @@ class Step:
         return sum(self.seconds.values())
 
 
-def make_task(folder: Path, threads: int, steps: int) -> Task:
+def make_task(folder: Path, threads: int, steps: int, shape: Shape = SHAPES["8x8-112"]) -> Task:
     """Write the model and as many prompts as `steps` consume, each with an image of its own."""
     from vlrl.policy.architectures import SIZES, init_model
 
-    task = Task(folder, threads, steps)
+    task = Task(folder, threads, steps, shape)
     rng = random.Random(0)
-    rows = [_row(folder, index, rng) for index in range(PROMPTS * steps)]
+    make_row = _image_row if shape.image_side else _text_row
+    rows = [make_row(task, index, rng) for index in range(PROMPTS * steps)]
     task.prompts.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    SIZES["qwen2_5_vl"]["rl_step"] = SIZE
-    init_model(task.model, "qwen2_5_vl", "rl_step", [QUESTION], seed=0)
+    architecture = "qwen2_5_vl" if shape.image_side else "qwen3"
+    SIZES[architecture]["rl_step"] = SIZE
+    init_model(task.model, architecture, "rl_step", [QUESTION, TEXT_QUESTION], seed=0)
     return task
 
 
-def _row(folder: Path, index: int, rng: random.Random) -> dict[str, str]:
+def _image_row(task: Task, index: int, rng: random.Random) -> dict[str, str]:
     from PIL import Image, ImageDraw
 
-    number = rng.randrange(10, 100)
-    image = Image.new("RGB", (IMAGE_SIDE, IMAGE_SIDE), tuple(rng.randrange(160, 256) for _ in range(3)))
+    number, side = rng.randrange(10, 100), task.shape.image_side
+    image = Image.new("RGB", (side, side), tuple(rng.randrange(160, 256) for _ in range(3)))
     corner = (rng.randrange(8, 40), rng.randrange(8, 40))
     ImageDraw.Draw(image).text(corner, str(number), fill="black", font_size=48)
-    path = folder / f"{index}.png"
+    path = task.folder / f"{index}.png"
     image.save(path)
     return {"image": str(path), "question": QUESTION, "answer": str(number)}
+
+
+def _text_row(task: Task, index: int, rng: random.Random) -> dict[str, str]:
+    number = 1000 * index + rng.randrange(1000)  # every prompt is another one
+    return {"question": TEXT_QUESTION.format(number=f"{number:07d}"), "answer": str(number + 1)}
 
 
 def read_prompts(task: Task) -> list[dict[str, str]]:

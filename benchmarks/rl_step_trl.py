@@ -9,7 +9,6 @@ from rl_step_task import (
     LEARNING_RATE,
     PROMPTS,
     RESPONSE_TOKENS,
-    ROLLOUTS,
     Step,
     StopWorker,
     Task,
@@ -62,7 +61,13 @@ class _Turns:
 
 def _trainer(task: Task, micro_batch: int, turns: _Turns) -> Any:
     from datasets import Dataset, Image
-    from transformers import AutoModelForImageTextToText, AutoProcessor, TrainerCallback
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        AutoTokenizer,
+        TrainerCallback,
+    )
     from trl import GRPOConfig, GRPOTrainer
 
     class TimedTrainer(GRPOTrainer):
@@ -93,15 +98,20 @@ def _trainer(task: Task, micro_batch: int, turns: _Turns) -> Any:
     def reward_function(completions: list[Any], **_: Any) -> list[float]:
         return [reward(messages[0]["content"]) for messages in completions]
 
-    processor = AutoProcessor.from_pretrained(task.model)
-    model = AutoModelForImageTextToText.from_pretrained(
-        task.model, dtype="float32", attn_implementation="sdpa"
-    )
-    image, end = model.config.image_token_id, processor.tokenizer.eos_token_id
-    rows = [
-        {"prompt": [{"role": "user", "content": row["question"]}], "image": row["image"]}
+    rows: list[dict[str, Any]] = [
+        {"prompt": [{"role": "user", "content": row["question"]}]}
+        | {k: row[k] for k in ("image",) if k in row}
         for row in read_prompts(task)
     ]
+    dataset = Dataset.from_list(rows)
+    if task.shape.image_side:
+        processor, auto_model = AutoProcessor.from_pretrained(task.model), AutoModelForImageTextToText
+        tokenizer, dataset = processor.tokenizer, dataset.cast_column("image", Image())
+    else:
+        processor = tokenizer = AutoTokenizer.from_pretrained(task.model)
+        auto_model = AutoModelForCausalLM
+    model = auto_model.from_pretrained(task.model, dtype="float32", attn_implementation="sdpa")
+    banned = [tokenizer.eos_token_id] + ([model.config.image_token_id] if task.shape.image_side else [])
     return TimedTrainer(
         model,
         reward_function,
@@ -111,11 +121,11 @@ def _trainer(task: Task, micro_batch: int, turns: _Turns) -> Any:
             bf16=False,
             gradient_checkpointing=False,
             per_device_train_batch_size=micro_batch,
-            gradient_accumulation_steps=PROMPTS * ROLLOUTS // micro_batch,
-            num_generations=ROLLOUTS,
+            gradient_accumulation_steps=PROMPTS * task.shape.rollouts // micro_batch,
+            num_generations=task.shape.rollouts,
             max_completion_length=RESPONSE_TOKENS,
             # Every response must have its full length.
-            generation_kwargs={"suppress_tokens": [image, end]},
+            generation_kwargs={"suppress_tokens": banned},
             learning_rate=LEARNING_RATE,
             lr_scheduler_type="constant",
             max_steps=task.steps + 1,
@@ -126,7 +136,7 @@ def _trainer(task: Task, micro_batch: int, turns: _Turns) -> Any:
             disable_tqdm=True,
             dataloader_pin_memory=False,
         ),
-        train_dataset=Dataset.from_list(rows).cast_column("image", Image()),
+        train_dataset=dataset,
         processing_class=processor,
         callbacks=[Turn()],
     )

@@ -9,7 +9,6 @@ from rl_step_task import (
     LEARNING_RATE,
     PROMPTS,
     RESPONSE_TOKENS,
-    ROLLOUTS,
     Step,
     StopWorker,
     Task,
@@ -48,8 +47,8 @@ def _config(task: Task, engine: Engine, name: str, options: dict[str, Any]) -> d
         "rl": {
             "steps": task.steps + 1,
             "prompts_per_step": PROMPTS,
-            "rollouts_per_prompt": ROLLOUTS,
-            "max_prompt_tokens": 128,
+            "rollouts_per_prompt": task.shape.rollouts,
+            "max_prompt_tokens": 256,
             "max_response_tokens": RESPONSE_TOKENS,
             "optimizer": {"lr": LEARNING_RATE},
         },
