@@ -411,3 +411,5 @@ def test_flat_groups_are_refilled_in_rounds(configure: Configure, tmp_path: Path
         assert grader.calls == 2 and len(collected.groups) == 2
         assert not any(is_flat(group) for group in collected.groups)
         assert len({group.prompt.id for group in collected.groups}) == 2
+        assert len(collected.discarded) == 1 and is_flat(collected.discarded[0])
+        assert len(collected.sampled) == 3

@@ -20,10 +20,19 @@ class GroupGrader(Protocol):
 
 @dataclass(slots=True)
 class Collected:
-    """A batch of graded groups and the seconds that sampling and grading took."""
+    """A batch of graded groups and the seconds that sampling and grading took.
+
+    `discarded` were sampled too, and replaced.
+    """
 
     groups: list[Group]
     seconds: dict[str, float] = field(default_factory=dict)
+    discarded: list[Group] = field(default_factory=list)
+
+    @property
+    def sampled(self) -> list[Group]:
+        """All groups, whether they are learned from or not."""
+        return self.groups + self.discarded
 
 
 class Collector:
@@ -50,16 +59,17 @@ class Collector:
             EngineError: one of them failed.
         """
         collected = self._round(step, 0, self._config.rl.prompts_per_step)
-        kept = collected.groups
+        kept, discarded = collected.groups, []
         for number in range(1, self._config.rl.refill_rounds + 1):
-            kept = [group for group in kept if not is_flat(group)]
-            missing = self._config.rl.prompts_per_step - len(kept)
-            if missing == 0:
+            flat = [group for group in kept if is_flat(group)]
+            if not flat:
                 break
-            more = self._round(step, number, missing)
+            kept = [group for group in kept if not is_flat(group)]
+            discarded += flat
+            more = self._round(step, number, len(flat))
             kept += more.groups
             collected.seconds = {k: v + more.seconds[k] for k, v in collected.seconds.items()}
-        return Collected(kept, collected.seconds)
+        return Collected(kept, collected.seconds, discarded)
 
     def _round(self, step: int, number: int, count: int) -> Collected:
         rl, sampling = self._config.rl, self._config.sampling

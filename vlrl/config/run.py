@@ -84,6 +84,11 @@ class RunConfig(Section):
         rl = self.rl
         if rl.refill_rounds > 0 and (rl.max_lag > 0 or rl.partial is not None):
             raise ValueError("rl.refill_rounds is for synchronous iterations: rl.max_lag 0, no rl.partial")
+        if rl.refill_rounds > 0 and self.rewards.length.kind == "k15":
+            raise ValueError(
+                "rl.refill_rounds replaces prompts whose answers are all correct, from which "
+                "rewards.length.kind k15 would learn to be short: choose one"
+            )
         cache = self.rewards.length.cache_tokens
         if cache is not None and cache > rl.max_response_tokens:
             raise ValueError(

@@ -145,7 +145,10 @@ class RlConfig(Section):
     prompts: PromptConfig = PromptConfig()
     """Which prompts are sampled: order, retirement, curriculum."""
     refill_rounds: int = Field(default=0, ge=0)
-    """Times that groups whose rewards are all equal are replaced by new ones (DAPO's dynamic sampling)."""
+    """Times that groups whose graded rewards are all equal are replaced (DAPO's dynamic sampling).
+
+    What was replaced counts in metrics and lies with the rollouts, but is not learned from.
+    """
     partial: PartialConfig | None = None
     """Responses over several phases; unset: each is sampled to its end."""
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -23,6 +23,16 @@ _LABEL = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*(?: [A-Za-z]+(?:['-][A-Za-z]+)*
 _MATH_WORD = re.compile(
     r"\b(?:(?:arc)?(?:sin|cos|tan)h?|cot|sec|csc|log|ln|exp|sqrt|pi|inf|infinity|mod|and|or)\b", re.IGNORECASE
 )
+_MATH_NAME = re.compile(r"sqrt|log|ln|exp|sin|cos|tan|pi|inf", re.IGNORECASE)
+_DATE = re.compile(r"[0-9]{4}(-)[0-9]{1,2}-[0-9]{1,2}|[0-9]{1,2}([/.])[0-9]{1,2}\2[0-9]{4}")
+_CODE, _ALPHANUMERIC = re.compile(r"[A-Za-z]+[0-9][A-Za-z0-9]*"), re.compile(r"[A-Za-z0-9]+")
+# Words as short as a product of variables, whose letters stand in no order.
+_SHORT = (
+    "no on up us ok yes not one two six ten out off top low red sky sun sea day cat dog bat rat ant bee cow "
+    "hen pig fox owl ape car bus van cab bar pie map box cup hat bag key man men boy kid mom dad son eye ear "
+    "arm leg toe egg tea ham jan feb mar apr may jun jul aug sep oct nov dec mon tue wed thu fri sat oil gas"
+)
+_SHORT_WORDS = frozenset(_SHORT.split())
 _SUBSTITUTIONS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -45,7 +55,7 @@ _SUBSTITUTIONS = tuple(
 def fast_compare(gold: str, answer: str) -> tuple[bool | None, str]:
     """Whether `answer` equals `gold`, and the rule that decided; (None, "") where none did.
 
-    Rules: `same_form`, `number`, `choice`, `label`.
+    Rules: `same_form`, `number`, `choice`, `date`, `code`, `label`.
     """
     if len(gold) > MAX_CHARS or len(answer) > MAX_CHARS:
         return None, ""
@@ -60,9 +70,10 @@ def fast_compare(gold: str, answer: str) -> tuple[bool | None, str]:
     if left is not None and right is not None:
         equal = _same_number(left, right)
         return equal, "" if equal is None else "number"
-    equal = _same_choice(gold, answer)
-    if equal is not None:
-        return equal, "choice"
+    for compare, rule in ((_same_choice, "choice"), (_same_date, "date"), (_same_code, "code")):
+        equal = compare(gold, answer)
+        if equal is not None:
+            return equal, rule
     equal = _same_label(gold, answer)
     return equal, "" if equal is None else "label"
 
@@ -113,12 +124,38 @@ def _same_choice(gold: str, answer: str) -> bool | None:
     return expected == given.upper() if expected.isupper() else None
 
 
-def _same_label(gold: str, answer: str) -> bool | None:
+def _same_date(gold: str, answer: str) -> bool | None:
+    """A date is no difference or quotient of numbers, so nothing but the same date equals it."""
+    left, right = _DATE.fullmatch(gold), _DATE.fullmatch(answer)
+    if left is None and right is None:
+        return None
+    if left is None or right is None or left.group(1, 2) != right.group(1, 2):
+        return False
+    return _numbers(gold) == _numbers(answer)
+
+
+def _numbers(date: str) -> list[int]:
+    return [int(digits) for digits in re.findall("[0-9]+", date)]
+
+
+def _same_code(gold: str, answer: str) -> bool | None:
+    """A seat or a grid cell (A4) is no product: 4A is another one."""
+    if not (_CODE.fullmatch(gold) or _CODE.fullmatch(answer)):
+        return None
     for text in (gold, answer):
-        if not _LABEL.fullmatch(text) or max(map(len, text.split(" "))) < 3 or _MATH_WORD.search(text):
+        if not _ALPHANUMERIC.fullmatch(text) or text.isdigit() or _MATH_NAME.search(text):
             return None
+    return None if gold.casefold() == answer.casefold() else False
+
+
+def _same_label(gold: str, answer: str) -> bool | None:
     left, right = gold.casefold(), answer.casefold()
+    known = left in _SHORT_WORDS or right in _SHORT_WORDS
+    for text in (gold, answer):
+        too_short = max(map(len, text.split(" "))) < 3 and not known
+        if not _LABEL.fullmatch(text) or too_short or _MATH_WORD.search(text):
+            return None
     if left == right:
         return True
     # Three letters may be a product of variables, in any order.
-    return None if len(left) == 3 and sorted(left) == sorted(right) else False
+    return None if len(left) == 3 and sorted(left) == sorted(right) and not known else False

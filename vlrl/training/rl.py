@@ -34,7 +34,7 @@ def train_rl(session: Session) -> None:
             session.publish(stage, version=step)
             published = time.perf_counter()
             seconds = collected.seconds | {"train": trained - started, "publish": published - trained}
-            report(session, stage, step, collected.groups, learned, seconds)
+            report(session, stage, step, collected.sampled, learned, seconds)
             stage.commit()
             session.validate_due(stage, rl.validate_every)
         if session.config.validation.blank_images:
