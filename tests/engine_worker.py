@@ -304,6 +304,8 @@ def measure_mixed(bench: Bench) -> dict[str, Any]:
         ("checkpointing", 3, {"activation_checkpointing": True}),
         ("frozen", 0, {"frozen": ["vision"]}),
         ("frozen zero 3", 3, {"frozen": ["vision"]}),
+        ("sight", 0, {"frozen": ["language"]}),
+        ("sight zero 2", 2, {"frozen": ["language"]}),
     ):
         engine = bench.engine(stage, **options)
         for step, (split, groups) in enumerate(((3, mixed), (2, mixed), (2, text))):

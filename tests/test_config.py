@@ -134,6 +134,18 @@ def test_wrong_values_are_one_line(base: Path, override: str, expected: str) -> 
     assert expected in complaint(base, override)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["policy.freeze=[language]", "trainer.zero_stage=3"], "needs trainer.zero_stage 2 or less"),
+        (["rl.refill_rounds=2", "rewards.length.kind=k15"], "rl.refill_rounds replaces prompts"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(base: Path, overrides: list[str], expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        load_config(base, overrides)
+
+
 def test_micro_batches_are_counted_with_the_gaps_that_packing_leaves(base: Path) -> None:
     """Two rollouts of 3000 fit into 8192 tokens, and a third does not."""
     sizes = ["rl.max_prompt_tokens=1000", "rl.max_response_tokens=2000"]

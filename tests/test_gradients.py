@@ -134,7 +134,7 @@ def test_ranks_with_images_and_ranks_without_take_one_step(measured: dict[int, d
     for world in WORLDS:
         mixed = measured[world]["mixed"]
         for name, (update, logprobs) in mixed.items():
-            expected = "frozen" if name.startswith("frozen") else "stage 0"
+            expected = next((n for n in ("frozen", "sight") if name.startswith(n)), "stage 0")
             expected_update, expected_logprobs = measured[1]["mixed"][f"{expected}, {name[-1]}"]
             assert _gap(update, expected_update) < 3e-5, (world, name)
             assert len(logprobs) == len(expected_logprobs)

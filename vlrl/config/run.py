@@ -63,6 +63,7 @@ class RunConfig(Section):
             raise ValueError("rl.rollouts_per_prompt must be at least 2: the baseline is the group's mean")
         if "rl" in self.stages and self.sampling.top_p != 1.0:
             raise ValueError("sampling.top_p must be 1.0 for stage 'rl': the trainer's distribution is whole")
+        self._check_frozen()
         if "rl" in self.stages:
             self._check_collection()
         if self.validation.blank_images and not self.data.validation:
@@ -79,6 +80,12 @@ class RunConfig(Section):
                 f"rl.max_response_tokens = {longest}"
             )
         return self
+
+    def _check_frozen(self) -> None:
+        """A row without images has no backward pass through a frozen language model, where ZeRO-3's ranks
+        that have images would wait for it."""
+        if "language" in self.policy.freeze and self.trainer.zero_stage == 3:
+            raise ValueError("policy.freeze with language needs trainer.zero_stage 2 or less")
 
     def _check_collection(self) -> None:
         rl = self.rl

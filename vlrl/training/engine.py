@@ -14,6 +14,7 @@ import torch
 from vlrl.config.training import OptimizerConfig, TrainerConfig
 from vlrl.errors import UserError
 from vlrl.objectives.metrics import Stats, merge_stats
+from vlrl.policy.load import part_of
 from vlrl.policy.model import Policy
 from vlrl.training.frozen import document_logprobs
 from vlrl.training.packing import MicroBatch
@@ -52,6 +53,8 @@ class TrainEngine:
             config=_deepspeed_config(trainer, optimizer, ranks.world),
         )
         self._zero_stage = trainer.zero_stage
+        parameters = policy.model.named_parameters()
+        self._trains_language = any(p.requires_grad and part_of(n) == "language" for n, p in parameters)
         self._grad_norm = 0.0
         if self._zero_stage == 0:
             self._engine.optimizer.register_step_pre_hook(self._clip)
@@ -69,9 +72,10 @@ class TrainEngine:
         """Whether each micro-batch must use every weight, a row without images the vision tower too.
 
         Ranks gather and reduce weights together, each in the order it uses them. And ZeRO-3 overwrites its
-        gradients in a step's first micro-batch only: a weight left out there keeps the step before's.
+        gradients in a step's first micro-batch only: a weight left out there keeps the step before's. Where
+        only the vision side is trained, a row without images has no gradient at all.
         """
-        return self.ranks.world > 1 or self._zero_stage == 3
+        return self.ranks.world > 1 or self._zero_stage == 3 or not self._trains_language
 
     def step(self, batches: Iterable[MicroBatch], loss: LossFunction) -> dict[str, Any]:
         """One optimizer step over this rank's micro-batches.
