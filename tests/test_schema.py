@@ -1,0 +1,53 @@
+"""Rows and images as they are read: what common writers leave behind, and what is refused by its row."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
+import pytest
+from PIL import Image
+
+from vlrl.errors import UserError
+from vlrl.images import ImageStore, describe_file, load
+from vlrl.schema import read_rows
+from vlrl.trajectory import Prompt
+
+DEEP = 100_000
+
+
+def read(path: Path, row: dict[str, Any] | str) -> Prompt:
+    """The prompt of a file that holds this row, or this line, and an image `a.png` (or `b.png`) beside it."""
+    Image.new("RGB", (4, 4), "red").save(path / "a.png")
+    Image.new("RGB", (4, 4), "blue").save(path / "b.png")
+    if isinstance(row, dict):
+        row = json.dumps({"question": "1?", "answer": "1"} | row)
+    (path / "rows.jsonl").write_text(row)
+    return next(read_rows(path / "rows.jsonl", "prompt", ImageStore(path / "store")))
+
+
+def read_parquet(path: Path, row: dict[str, Any]) -> Prompt:
+    parquet.write_table(pyarrow.Table.from_pylist([row]), path / "rows.parquet")
+    return next(read_rows(path / "rows.parquet", "prompt", ImageStore(path / "store")))
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tiff", "grey.pgm"])
+def test_grey_of_16_bits_is_scaled(tmp_path: Path, name: str) -> None:
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    image = load(describe_file(save(tmp_path / name, ramp), "row"))
+    expected = np.round(ramp / 257).astype(np.uint8)
+    assert image.mode == "RGB" and (np.asarray(image) == expected[..., None]).all()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_grey_of_no_known_range_is_refused(tmp_path: Path, kind: type) -> None:
+    save(tmp_path / "grey.tiff", np.full((4, 4), 9, kind))
+    with pytest.raises(UserError, match=r"row 1: image .*grey\.tiff: its pixels are .* 16-bit PNG"):
+        read(tmp_path, {"image": "grey.tiff"})
