@@ -51,3 +51,23 @@ def test_grey_of_no_known_range_is_refused(tmp_path: Path, kind: type) -> None:
     save(tmp_path / "grey.tiff", np.full((4, 4), 9, kind))
     with pytest.raises(UserError, match=r"row 1: image .*grey\.tiff: its pixels are .* 16-bit PNG"):
         read(tmp_path, {"image": "grey.tiff"})
+
+
+@pytest.mark.parametrize(
+    ("row", "images"),
+    [
+        ({"images": None, "image": "a.png"}, ["a.png"]),
+        ({"images": [], "image": "a.png"}, ["a.png"]),
+        ({"images": ["a.png", "b.png"], "image": None}, ["a.png", "b.png"]),
+        ({"images": ["a.png"], "image": "a.png"}, ["a.png"]),
+        ({"images": None, "image": None}, []),
+        ({"images": []}, []),
+    ],
+)
+def test_an_empty_image_column_hides_no_other(tmp_path: Path, row: dict, images: list[str]) -> None:
+    assert [Path(image.path).name for image in read(tmp_path, row).images] == images
+
+
+def test_image_columns_that_differ_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="row 1: 'images' and 'image' differ; keep one"):
+        read(tmp_path, {"images": ["a.png"], "image": "b.png"})

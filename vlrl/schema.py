@@ -164,10 +164,12 @@ class _RowReader:
         return [{"role": m["role"], "content": m["content"]} for m in value]
 
     def images(self) -> list[ImageRef]:
-        value = self.raw.get("images", self.raw.get("image"))
-        if value is None:
-            return []
-        return [self._image(item) for item in (value if isinstance(value, list) else [value])]
+        # Exporters that unify columns write the one that a row does not use as null or [].
+        given = [self.raw.get(name) for name in ("images", "image")]
+        lists = [v if isinstance(v, list) else [v] for v in given if v is not None and v != []]
+        if len(lists) == 2 and lists[0] != lists[1]:
+            raise self.fail("'images' and 'image' differ; keep one of them")
+        return [self._image(item) for item in lists[0]] if lists else []
 
     def _image(self, item: Any) -> ImageRef:
         if isinstance(item, dict) and item.get("bytes"):
