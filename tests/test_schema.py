@@ -71,3 +71,25 @@ def test_an_empty_image_column_hides_no_other(tmp_path: Path, row: dict, images:
 def test_image_columns_that_differ_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="row 1: 'images' and 'image' differ; keep one"):
         read(tmp_path, {"images": ["a.png"], "image": "b.png"})
+
+
+@pytest.mark.parametrize(
+    ("row", "truth"),
+    [
+        ({"reward_model": {"ground_truth": 7}}, "7"),
+        ({"reward_model": {"ground_truth": 0.5}}, "0.5"),
+        ({"reward_model": {"ground_truth": None}}, "1"),
+        ({"reward_model": {"ground_truth": None}, "answer": None, "solution": "3"}, "3"),
+    ],
+)
+def test_ground_truth_is_text_or_a_number(tmp_path: Path, row: dict, truth: str) -> None:
+    assert read(tmp_path, row).ground_truth == truth
+
+
+@pytest.mark.parametrize("value", [["1", "2"], {"target": "1"}, True])
+def test_other_ground_truth_is_refused(tmp_path: Path, value: Any) -> None:
+    expected = (
+        f"row 1: 'reward_model.ground_truth' must be a string or a number, found {type(value).__name__}"
+    )
+    with pytest.raises(UserError, match=expected):
+        read(tmp_path, {"reward_model": {"ground_truth": value}})

@@ -139,12 +139,14 @@ class _RowReader:
     def string(self, *names: str) -> str | None:
         for name in names:
             value = self.raw.get(name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-                raise self.fail(f"'{name}' must be a string, found {type(value).__name__}")
-            return str(value)
+            if value is not None:
+                return self.as_string(name, value)
         return None
+
+    def as_string(self, name: str, value: Any) -> str:
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise self.fail(f"'{name}' must be a string or a number, found {type(value).__name__}")
+        return str(value)
 
     def mapping(self, name: str) -> dict[str, Any]:
         value = self.raw.get(name) or {}
@@ -208,8 +210,11 @@ def _parse_prompt(row: _RowReader) -> Prompt:
         raise row.fail("the last message of a prompt must be the user's")
     row.check_markers(images, messages)
     reward = row.mapping("reward_model")
-    truth = reward.get("ground_truth", row.string("answer", "solution", "ground_truth"))
-    if truth is None or str(truth).strip() == "":
+    if reward.get("ground_truth") is not None:
+        truth: str | None = row.as_string("reward_model.ground_truth", reward["ground_truth"])
+    else:
+        truth = row.string("answer", "solution", "ground_truth")
+    if truth is None or truth.strip() == "":
         raise row.fail("needs an answer ('reward_model.ground_truth' or 'answer')")
     extra = row.mapping("extra_info")
     verifier = str(extra.get("verifier") or reward.get("style") or "math")
@@ -220,7 +225,7 @@ def _parse_prompt(row: _RowReader) -> Prompt:
         messages=messages,
         images=images,
         verifier=verifier,
-        ground_truth=str(truth),
+        ground_truth=truth,
         source=row.source,
         extra=extra,
         where=row.where,
