@@ -1,6 +1,7 @@
 """Rows and images as they are read: what common writers leave behind, and what is refused by its row."""
 
 import json
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,24 @@ def test_other_ground_truth_is_refused(tmp_path: Path, value: Any) -> None:
     )
     with pytest.raises(UserError, match=expected):
         read(tmp_path, {"reward_model": {"ground_truth": value}})
+
+
+def test_times_of_a_parquet_row_are_kept_in_iso_8601(tmp_path: Path) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+    extra = {"made": {"at": [moment]}, "day": date(2026, 1, 2), "hour": time(3, 4), "level": 3, "none": None}
+    prompt = read_parquet(tmp_path, {"question": "1?", "answer": "1", "extra_info": extra})
+    assert prompt.extra == {
+        "made": {"at": ["2026-01-02T03:04:05.678901+00:00"]},
+        "day": "2026-01-02",
+        "hour": "03:04:00",
+        "level": 3,
+        "none": None,
+    }
+    assert json.loads(json.dumps(prompt.extra)) == prompt.extra
+
+
+@pytest.mark.parametrize("value", [b"\x00", timedelta(1)])
+def test_extra_info_that_json_cannot_hold_is_refused(tmp_path: Path, value: Any) -> None:
+    expected = rf"row 1: 'extra_info\.a\.b' is {type(value).__name__}, which JSON cannot hold"
+    with pytest.raises(UserError, match=expected):
+        read_parquet(tmp_path, {"question": "1?", "answer": "1", "extra_info": {"a": {"b": value}}})

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import date, time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from vlrl.trajectory import Prompt
 IMAGE_MARKER = "<image>"
 Kind = Literal["prompt", "conversation", "document", "preference"]
 ROLES = ("system", "user", "assistant")
+MAX_DEPTH = 64  # of what a row brings along: deeper trees can be read, but are not copied to any depth
 
 
 @dataclass(slots=True, frozen=True)
@@ -154,6 +156,20 @@ class _RowReader:
             raise self.fail(f"'{name}' must be an object, found {type(value).__name__}")
         return value
 
+    def storable(self, name: str, value: Any, depth: int = 0) -> Any:
+        """`value` as JSON can hold it, which is how rollouts keep it: times in ISO 8601."""
+        if depth > MAX_DEPTH:
+            raise self.fail(f"'{name}' is nested over {MAX_DEPTH} deep; flatten it")
+        if isinstance(value, dict):
+            return {key: self.storable(f"{name}.{key}", item, depth + 1) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.storable(name, item, depth + 1) for item in value]
+        if isinstance(value, (date, time)):  # a datetime is a date
+            return value.isoformat()
+        if value is None or isinstance(value, (str, int, float)):
+            return value
+        raise self.fail(f"'{name}' is {type(value).__name__}, which JSON cannot hold; make it a string")
+
     def messages(self, name: str) -> list[dict[str, str]]:
         value = self.raw.get(name)
         if not isinstance(value, list) or not value:
@@ -216,7 +232,7 @@ def _parse_prompt(row: _RowReader) -> Prompt:
         truth = row.string("answer", "solution", "ground_truth")
     if truth is None or truth.strip() == "":
         raise row.fail("needs an answer ('reward_model.ground_truth' or 'answer')")
-    extra = row.mapping("extra_info")
+    extra = row.storable("extra_info", row.mapping("extra_info"))
     verifier = str(extra.get("verifier") or reward.get("style") or "math")
     if verifier in ("rule", "model"):  # verl's styles, which name no verifier
         verifier = "math"
