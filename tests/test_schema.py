@@ -115,3 +115,25 @@ def test_extra_info_that_json_cannot_hold_is_refused(tmp_path: Path, value: Any)
     expected = rf"row 1: 'extra_info\.a\.b' is {type(value).__name__}, which JSON cannot hold"
     with pytest.raises(UserError, match=expected):
         read_parquet(tmp_path, {"question": "1?", "answer": "1", "extra_info": {"a": {"b": value}}})
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (f'{{"id": {"1" * 5000}}}', "line 1: an integer of over 4300 digits"),
+        (f'{{"id": {"[" * DEEP}{"]" * DEEP}}}', "line 1: nested too deep"),
+        # Deep enough for the copies that are made of a row, though not for the JSON reader.
+        (
+            f'{{"question": "1?", "answer": "1", "extra_info": {{"a": {"[" * 500}{"]" * 500}}}}}',
+            "row 1: 'extra_info.a' is nested over 64 deep",
+        ),
+    ],
+)
+def test_json_beyond_its_readers_limits(tmp_path: Path, line: str, expected: str) -> None:
+    with pytest.raises(UserError, match=rf"rows\.jsonl {expected}"):
+        read(tmp_path, line)
+
+
+def test_a_folder_of_rows_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is a folder; name a \.jsonl or \.parquet file"):
+        next(read_rows(tmp_path, "prompt", ImageStore(tmp_path)))

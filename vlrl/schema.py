@@ -8,6 +8,7 @@ marker per image, in order.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -296,6 +297,8 @@ _PARSERS: dict[str, Callable[[_RowReader], Row]] = {
 
 
 def _raw_rows(path: Path) -> Iterator[Any]:
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a .jsonl or .parquet file")
     if not path.is_file():
         raise UserError(f"{path}: no such file; correct the data path")
     if path.suffix == ".parquet":
@@ -319,3 +322,10 @@ def _raw_rows(path: Path) -> Iterator[Any]:
                     raise UserError(f"{path} line {number}: not JSON ({error.msg}); mend the line") from None
                 except UnicodeDecodeError:
                     raise UserError(f"{path} line {number}: not UTF-8; convert the file") from None
+                except ValueError:
+                    digits = sys.get_int_max_str_digits()
+                    raise UserError(
+                        f"{path} line {number}: an integer of over {digits} digits; make it a string"
+                    ) from None
+                except RecursionError:
+                    raise UserError(f"{path} line {number}: nested too deep to be read; flatten it") from None
