@@ -201,6 +201,24 @@ def test_prompt_longer_than_allowed(work: Workplace) -> None:
     assert f"{work.data} row 2: the prompt has" in line and "over rl.max_prompt_tokens = 64" in line
 
 
+def test_level_that_a_curriculum_cannot_compare(work: Workplace) -> None:
+    work.rows[0]["extra_info"] = {"level": "2"}
+    work.rows[1]["extra_info"] = {"level": "hard"}
+    work.write_rows()
+    # Found before the warm-up and before the engine starts.
+    warmup = work.folder / "warmup.jsonl"
+    messages = [{"role": "user", "content": "1?"}, {"role": "assistant", "content": "\\boxed{1}"}]
+    warmup.write_text(json.dumps({"messages": messages}))
+    line = work.refused(
+        "stages=[sft, rl]",
+        f"data.warmup=[{{path: {warmup}}}]",
+        "sft.steps=1",
+        "rl.prompts.curriculum={uniform_steps: 1, hard_level: 2}",
+    )
+    assert f"{work.data} row 2: extra_info.level 'hard' must be an integer" in line
+    assert "rl.prompts.curriculum.hard_level" in line
+
+
 def test_config_longer_than_the_checkpoint_can_read(work: Workplace) -> None:
     line = work.refused("rl.max_response_tokens=9000", "trainer.tokens_per_micro_batch=16384")
     assert "8192" in line and "9064" in line

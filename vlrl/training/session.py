@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlrl.collect.build import AnyCollector, make_collector
+from vlrl.collect.pool import read_levels
 from vlrl.collect.requests import (
     EncodedPrompt,
     ThinkingBudget,
@@ -168,7 +169,7 @@ class Session:
             )
         ThinkingBudget.of(rl, self.processor)
         if "rl" in self.config.stages:
-            self.train_prompts()
+            read_levels(self.train_prompts(), rl.prompts)
         self.held_out()
 
     def conversations(self) -> list[Conversation]:
