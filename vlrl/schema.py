@@ -28,12 +28,21 @@ MAX_DEPTH = 64  # of what a row brings along: deeper trees can be read, but are 
 
 @dataclass(slots=True, frozen=True)
 class Conversation:
-    """A supervised row (TRL's `messages`): the assistant's messages are what is learned."""
+    """A supervised row (TRL's `messages`): the assistant's messages are what is learned.
+
+    `where` is the file and row it was read from.
+    """
 
     id: str
     messages: list[dict[str, str]]
     images: list[ImageRef]
     source: str = "default"
+    where: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return self.where or f"row '{self.id}'"
 
 
 @dataclass(slots=True, frozen=True)
@@ -256,7 +265,8 @@ def _parse_conversation(row: _RowReader) -> Conversation:
         raise row.fail("'messages' has no assistant message to learn from")
     if any(IMAGE_MARKER in m["content"] for m in messages if m["role"] == "assistant"):
         raise row.fail(f"an assistant message cannot hold {IMAGE_MARKER}")
-    return Conversation(row.id(messages, [i.sha256 for i in images]), messages, images, row.source)
+    identity = row.id(messages, [i.sha256 for i in images])
+    return Conversation(identity, messages, images, row.source, row.where)
 
 
 def _parse_document(row: _RowReader) -> Document:
