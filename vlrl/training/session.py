@@ -86,7 +86,11 @@ class Session:
     def sampler(self) -> Sampler:
         """The engine, started when first needed."""
         if self._sampler is None:
-            self._sampler = build_sampler(self.config, self.policy_path, self.processor, self.run.logs)
+            prompts = [*(self._train or []), *(self._held_out or [])]  # as `check` has read them
+            most = max((len(p.prompt.images) for p in prompts), default=0)
+            self._sampler = build_sampler(
+                self.config, self.policy_path, self.processor, self.run.logs, most_images=most
+            )
             self._close.callback(self._sampler.close)
         return self._sampler
 
