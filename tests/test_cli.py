@@ -201,6 +201,63 @@ def test_prompt_longer_than_allowed(work: Workplace) -> None:
     assert f"{work.data} row 2: the prompt has" in line and "over rl.max_prompt_tokens = 64" in line
 
 
+def test_level_that_a_curriculum_cannot_compare(work: Workplace) -> None:
+    work.rows[0]["extra_info"] = {"level": "2"}
+    work.rows[1]["extra_info"] = {"level": "hard"}
+    work.write_rows()
+    # Found before the warm-up and before the engine starts.
+    warmup = work.folder / "warmup.jsonl"
+    messages = [{"role": "user", "content": "1?"}, {"role": "assistant", "content": "\\boxed{1}"}]
+    warmup.write_text(json.dumps({"messages": messages}))
+    line = work.refused(
+        "stages=[sft, rl]",
+        f"data.warmup=[{{path: {warmup}}}]",
+        "sft.steps=1",
+        "rl.prompts.curriculum={uniform_steps: 1, hard_level: 2}",
+    )
+    assert f"{work.data} row 2: extra_info.level 'hard' must be an integer" in line
+    assert "rl.prompts.curriculum.hard_level" in line
+
+
+ALTERNATE = """{%- for message in messages -%}
+{%- if (message.role == "user") != (loop.index0 % 2 == 0) -%}
+{{ raise_exception("Conversation roles must alternate") }}
+{%- endif -%}
+{%- endfor -%}
+"""
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_messages_that_the_chat_template_refuses(work: Workplace, stage: str) -> None:
+    copy = Path(shutil.copytree(work.model, work.folder / "copy"))
+    template = copy / "chat_template.jinja"
+    template.write_text(ALTERNATE + template.read_text())
+    good, more = {"role": "user", "content": "1?"}, {"role": "assistant", "content": "\\boxed{1}"}
+    rows: list[dict[str, object]] = []
+    for messages in ([good], [good, good]):
+        rows.append(
+            {"messages": [*messages, more]} if stage == "sft" else {"prompt": messages, "answer": "1"}
+        )
+    work.data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    part = {"sft": "warmup", "rl": "train"}[stage]
+    line = work.refused(
+        f"policy.path={copy}",
+        f"stages=[{stage}]",
+        f"data.{part}=[{{path: {work.data}}}]",
+        "sft.steps=1",
+        "sft.max_tokens=64",
+    )
+    assert f"{work.data} row 2: the chat template refuses these messages" in line
+    assert "(Conversation roles must alternate)" in line
+
+
+def test_chat_template_that_cannot_be_used(work: Workplace) -> None:
+    copy = Path(shutil.copytree(work.model, work.folder / "copy"))
+    (copy / "chat_template.jinja").write_text("{% if %}")
+    line = work.refused(f"policy.path={copy}")
+    assert f"policy.path {copy}: the chat template refuses" in line
+
+
 def test_config_longer_than_the_checkpoint_can_read(work: Workplace) -> None:
     line = work.refused("rl.max_response_tokens=9000", "trainer.tokens_per_micro_batch=16384")
     assert "8192" in line and "9064" in line

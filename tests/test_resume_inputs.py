@@ -158,3 +158,30 @@ def test_a_missing_engine_is_found_before_a_warm_up(folder: Path, monkeypatch: p
     with pytest.raises(UserError, match="needs vLLM"):
         _train(folder, "sampling.engine=vllm", stages="[sft, rl]")
     assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["problems", "held_out"])
+def test_vllm_is_started_for_the_row_with_the_most_images(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It refuses a prompt with more than it was started for, in the middle of a step."""
+    from vlrl.sampling import vllm_start
+
+    limits = []
+
+    def start(start: vllm_start.EngineStart, *_: object) -> None:
+        limits.append(vllm_start._arguments(start, takes_images=True)["limit_mm_per_prompt"])
+        raise UserError("no further")
+
+    monkeypatch.setattr("vlrl.training.session.check_installed", lambda engine: None)
+    monkeypatch.setattr("vlrl.sampling.build.check_installed", lambda engine: None)
+    monkeypatch.setattr("vlrl.sampling.vllm_sampler.VllmSampler", start)
+    overrides = ["sampling.engine=vllm", "rl.max_prompt_tokens=700", "trainer.tokens_per_micro_batch=1024"]
+    path = folder / f"{name}.jsonl"
+    few = path.read_text()
+    for images in (1, 65):
+        row = {"images": ["a.png"] * images, "question": "Which?", "answer": "1"}
+        path.write_text(few + json.dumps(row) + "\n")
+        with pytest.raises(UserError, match="no further"):
+            _train(folder, *overrides)
+    assert limits == [{"image": 64, "video": 0}, {"image": 65, "video": 0}]

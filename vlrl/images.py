@@ -33,7 +33,7 @@ def describe(data: bytes, path: str, where: str) -> ImageRef:
     """Check encoded image bytes by decoding them once; `where` names the file and row in errors.
 
     Raises:
-        UserError: empty, truncated, over `MAX_IMAGE_PIXELS`, or not an image.
+        UserError: empty, truncated, over `MAX_IMAGE_PIXELS`, of no known range, or not an image.
     """
     image = _decode(data, where)
     return ImageRef(hashlib.sha256(data).hexdigest(), path, image.width, image.height)
@@ -137,7 +137,7 @@ def _decode(data: bytes, where: str) -> Any:
             )
         encoding = image.format
         image = ImageOps.exif_transpose(image)
-        image = _flatten(image)
+        image = _flatten(_to_eight_bits(image, encoding, where))
     except UserError:
         raise
     except Image.DecompressionBombError:
@@ -147,6 +147,19 @@ def _decode(data: bytes, where: str) -> Any:
     except Exception as error:
         raise UserError(f"{where}: not a whole image ({error}); replace the file") from None
     image.info["format"] = encoding
+    return image
+
+
+def _to_eight_bits(image: Any, encoding: str | None, where: str) -> Any:
+    """Grey of more than 8 bits scaled down; plain `convert` clips it, so that nearly all turns white."""
+    # Pillow reads a PGM of up to 16 bits as mode I, scaled to 16.
+    if image.mode.startswith("I;16") or (image.mode == "I" and encoding == "PPM"):
+        return image.convert("I").point(lambda value: value / 257 + 0.5).convert("L")
+    if image.mode in ("I", "F"):
+        kind = "32-bit integers" if image.mode == "I" else "floats"
+        raise UserError(
+            f"{where}: its pixels are {kind}, of which none is known to be white; save it as 8- or 16-bit PNG"
+        )
     return image
 
 

@@ -8,9 +8,11 @@ marker per image, in order.
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import date, time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,16 +23,26 @@ from vlrl.trajectory import Prompt
 IMAGE_MARKER = "<image>"
 Kind = Literal["prompt", "conversation", "document", "preference"]
 ROLES = ("system", "user", "assistant")
+MAX_DEPTH = 64  # of what a row brings along: deeper trees can be read, but are not copied to any depth
 
 
 @dataclass(slots=True, frozen=True)
 class Conversation:
-    """A supervised row (TRL's `messages`): the assistant's messages are what is learned."""
+    """A supervised row (TRL's `messages`): the assistant's messages are what is learned.
+
+    `where` is the file and row it was read from.
+    """
 
     id: str
     messages: list[dict[str, str]]
     images: list[ImageRef]
     source: str = "default"
+    where: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """What an error calls it."""
+        return self.where or f"row '{self.id}'"
 
 
 @dataclass(slots=True, frozen=True)
@@ -139,18 +151,34 @@ class _RowReader:
     def string(self, *names: str) -> str | None:
         for name in names:
             value = self.raw.get(name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-                raise self.fail(f"'{name}' must be a string, found {type(value).__name__}")
-            return str(value)
+            if value is not None:
+                return self.as_string(name, value)
         return None
+
+    def as_string(self, name: str, value: Any) -> str:
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise self.fail(f"'{name}' must be a string or a number, found {type(value).__name__}")
+        return str(value)
 
     def mapping(self, name: str) -> dict[str, Any]:
         value = self.raw.get(name) or {}
         if not isinstance(value, dict):
             raise self.fail(f"'{name}' must be an object, found {type(value).__name__}")
         return value
+
+    def storable(self, name: str, value: Any, depth: int = 0) -> Any:
+        """`value` as JSON can hold it, which is how rollouts keep it: times in ISO 8601."""
+        if depth > MAX_DEPTH:
+            raise self.fail(f"'{name}' is nested over {MAX_DEPTH} deep; flatten it")
+        if isinstance(value, dict):
+            return {key: self.storable(f"{name}.{key}", item, depth + 1) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.storable(name, item, depth + 1) for item in value]
+        if isinstance(value, (date, time)):  # a datetime is a date
+            return value.isoformat()
+        if value is None or isinstance(value, (str, int, float)):
+            return value
+        raise self.fail(f"'{name}' is {type(value).__name__}, which JSON cannot hold; make it a string")
 
     def messages(self, name: str) -> list[dict[str, str]]:
         value = self.raw.get(name)
@@ -164,10 +192,12 @@ class _RowReader:
         return [{"role": m["role"], "content": m["content"]} for m in value]
 
     def images(self) -> list[ImageRef]:
-        value = self.raw.get("images", self.raw.get("image"))
-        if value is None:
-            return []
-        return [self._image(item) for item in (value if isinstance(value, list) else [value])]
+        # Exporters that unify columns write the one that a row does not use as null or [].
+        given = [self.raw.get(name) for name in ("images", "image")]
+        lists = [v if isinstance(v, list) else [v] for v in given if v is not None and v != []]
+        if len(lists) == 2 and lists[0] != lists[1]:
+            raise self.fail("'images' and 'image' differ; keep one of them")
+        return [self._image(item) for item in lists[0]] if lists else []
 
     def _image(self, item: Any) -> ImageRef:
         if isinstance(item, dict) and item.get("bytes"):
@@ -206,10 +236,13 @@ def _parse_prompt(row: _RowReader) -> Prompt:
         raise row.fail("the last message of a prompt must be the user's")
     row.check_markers(images, messages)
     reward = row.mapping("reward_model")
-    truth = reward.get("ground_truth", row.string("answer", "solution", "ground_truth"))
-    if truth is None or str(truth).strip() == "":
+    if reward.get("ground_truth") is not None:
+        truth: str | None = row.as_string("reward_model.ground_truth", reward["ground_truth"])
+    else:
+        truth = row.string("answer", "solution", "ground_truth")
+    if truth is None or truth.strip() == "":
         raise row.fail("needs an answer ('reward_model.ground_truth' or 'answer')")
-    extra = row.mapping("extra_info")
+    extra = row.storable("extra_info", row.mapping("extra_info"))
     verifier = str(extra.get("verifier") or reward.get("style") or "math")
     if verifier in ("rule", "model"):  # verl's styles, which name no verifier
         verifier = "math"
@@ -218,7 +251,7 @@ def _parse_prompt(row: _RowReader) -> Prompt:
         messages=messages,
         images=images,
         verifier=verifier,
-        ground_truth=str(truth),
+        ground_truth=truth,
         source=row.source,
         extra=extra,
         where=row.where,
@@ -232,7 +265,8 @@ def _parse_conversation(row: _RowReader) -> Conversation:
         raise row.fail("'messages' has no assistant message to learn from")
     if any(IMAGE_MARKER in m["content"] for m in messages if m["role"] == "assistant"):
         raise row.fail(f"an assistant message cannot hold {IMAGE_MARKER}")
-    return Conversation(row.id(messages, [i.sha256 for i in images]), messages, images, row.source)
+    identity = row.id(messages, [i.sha256 for i in images])
+    return Conversation(identity, messages, images, row.source, row.where)
 
 
 def _parse_document(row: _RowReader) -> Document:
@@ -273,6 +307,8 @@ _PARSERS: dict[str, Callable[[_RowReader], Row]] = {
 
 
 def _raw_rows(path: Path) -> Iterator[Any]:
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a .jsonl or .parquet file")
     if not path.is_file():
         raise UserError(f"{path}: no such file; correct the data path")
     if path.suffix == ".parquet":
@@ -296,3 +332,10 @@ def _raw_rows(path: Path) -> Iterator[Any]:
                     raise UserError(f"{path} line {number}: not JSON ({error.msg}); mend the line") from None
                 except UnicodeDecodeError:
                     raise UserError(f"{path} line {number}: not UTF-8; convert the file") from None
+                except ValueError:
+                    digits = sys.get_int_max_str_digits()
+                    raise UserError(
+                        f"{path} line {number}: an integer of over {digits} digits; make it a string"
+                    ) from None
+                except RecursionError:
+                    raise UserError(f"{path} line {number}: nested too deep to be read; flatten it") from None

@@ -16,11 +16,33 @@ from vlrl.seeds import derive_seed
 from vlrl.trajectory import Group
 
 
+def read_levels(prompts: list[EncodedPrompt], config: PromptConfig) -> list[int | None]:
+    """Each prompt's `level`, if the curriculum goes by it; None where its row has none.
+
+    Raises:
+        UserError: a level that is no integer, named by its file and row.
+    """
+    if config.curriculum is None or config.curriculum.hard_level is None:
+        return [None] * len(prompts)
+    levels: list[int | None] = []
+    for prompt in (item.prompt for item in prompts):
+        level = prompt.extra.get("level")
+        try:
+            levels.append(None if level is None else int(level))
+        except (TypeError, ValueError, OverflowError):
+            raise UserError(
+                f"{prompt.name}: extra_info.level {level!r} must be an integer to be compared with "
+                "rl.prompts.curriculum.hard_level; mend it, or unset that"
+            ) from None
+    return levels
+
+
 class PromptPool:
     """The prompts of the RL stage and what is known of them; `state` is all that a resumed run needs."""
 
     def __init__(self, prompts: list[EncodedPrompt], config: PromptConfig, seed: int) -> None:
-        self._prompts, self._config, self._seed = prompts, config, seed
+        self._config, self._seed = config, seed
+        self._levels = read_levels(prompts, config)
         self._order = VisitOrder(len(prompts), seed, "rl-prompts")
         self._drawn = 0
         self._success: dict[int, float] = {}
@@ -74,16 +96,16 @@ class PromptPool:
         hard_only = curriculum is not None and step > curriculum.uniform_steps
         return [
             index not in self._retired and not (hard_only and self._is_easy(index))
-            for index in range(len(self._prompts))
+            for index in range(len(self._levels))
         ]
 
     def _is_easy(self, index: int) -> bool:
         """By its row's `level`, where the rows have one; else by its success rate so far."""
         curriculum = self._config.curriculum
         assert curriculum is not None
-        level = self._prompts[index].prompt.extra.get("level")
+        level = self._levels[index]
         if curriculum.hard_level is not None and level is not None:
-            return int(level) < curriculum.hard_level
+            return level < curriculum.hard_level
         return self._success.get(index, 0.0) >= curriculum.hard_below
 
     def _visit(self, n: int, allowed: list[bool]) -> list[int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from vlrl.errors import UserError
 from vlrl.images import ImageRef, load, target_size
@@ -93,7 +94,7 @@ class PolicyProcessor:
         """Load from a local folder or hub id.
 
         Raises:
-            UserError: no checkpoint there, or one without a chat template or a number of positions.
+            UserError: no checkpoint there, or one without a usable chat template or a number of positions.
         """
         from transformers import AutoConfig, AutoProcessor, GenerationConfig
 
@@ -117,14 +118,17 @@ class PolicyProcessor:
             eos = None
         stop = [eos] if isinstance(eos, int) else list(eos or [])
         stop += [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-        return cls(
-            processor,
-            config,
-            stop,
-            max_pixels=max_pixels,
-            min_pixels=min_pixels,
-            chat_template_kwargs=chat_template_kwargs,
-        )
+        try:
+            return cls(
+                processor,
+                config,
+                stop,
+                max_pixels=max_pixels,
+                min_pixels=min_pixels,
+                chat_template_kwargs=chat_template_kwargs,
+            )
+        except UserError as error:
+            raise UserError(f"policy.path {path}: {error}") from None
 
     def encode(self, messages: Sequence[Message], images: Sequence[ImageRef]) -> Encoded:
         """Ids of a prompt, the generation prompt included."""
@@ -212,9 +216,13 @@ class PolicyProcessor:
 
     def _render(self, messages: Sequence[Message], *, generation_prompt: bool) -> str:
         content = [self._structured(m) for m in messages] if self.takes_images else list(messages)
-        return self._processor.apply_chat_template(
-            content, tokenize=False, add_generation_prompt=generation_prompt, **self._template_kwargs
-        )
+        try:
+            return self._processor.apply_chat_template(
+                content, tokenize=False, add_generation_prompt=generation_prompt, **self._template_kwargs
+            )
+        except TemplateError as error:
+            reason = (error.message or type(error).__name__).splitlines()[0]
+            raise UserError(f"the chat template refuses these messages ({reason}); mend them") from None
 
     @staticmethod
     def _structured(message: Message) -> dict[str, Any]:

@@ -21,8 +21,12 @@ def check_installed(engine: str) -> None:
         )
 
 
-def build_sampler(config: RunConfig, policy_path: str, processor: PolicyProcessor, log_dir: Path) -> Sampler:
+def build_sampler(
+    config: RunConfig, policy_path: str, processor: PolicyProcessor, log_dir: Path, most_images: int = 0
+) -> Sampler:
     """Start the engine of `config.sampling` on the weights at `policy_path`, on the trainer's device.
+
+    `most_images` is the largest number of images that a prompt has.
 
     Raises:
         UserError: the engine is not installed, or there is no loadable checkpoint.
@@ -43,6 +47,7 @@ def build_sampler(config: RunConfig, policy_path: str, processor: PolicyProcesso
         max_model_len=config.policy.context_length or longest,
         seed=config.seed,
         revision=config.policy.revision,
+        most_images=most_images,
     )
     return VllmSampler(start, processor, log_dir)
 

@@ -12,8 +12,8 @@ from typing import Any
 from vlrl.config.sampling import SamplingConfig
 from vlrl.sampling.vllm_plugin import ENGINE_LOG_VARIABLE, SHARED_MEMORY_BACKEND
 
-# vLLM's own default profiles the encoder for hundreds of images a prompt.
-MAX_IMAGES_PER_PROMPT = 64
+# Admitted where the data has fewer: vLLM's own default profiles the encoder for hundreds of images a prompt.
+IMAGES_PER_PROMPT = 64
 PROCESSOR_CACHE_GB = 0.5
 MIN_BATCHED_TOKENS = 4096
 
@@ -24,7 +24,8 @@ class EngineStart:
 
     `model_path` is a local folder or hub id; `trainer_dtype` (`float32` or `bfloat16`) is used where
     `config.dtype` is unset; `max_model_len` counts the prompt + response tokens that a request may have;
-    `seed` is the engine's, while draws depend on each request's own.
+    `seed` is the engine's, while draws depend on each request's own; `most_images` is the largest number of
+    images that a prompt has.
     """
 
     model_path: str
@@ -33,6 +34,7 @@ class EngineStart:
     max_model_len: int
     seed: int
     revision: str | None = None
+    most_images: int = 0
 
     @property
     def dtype(self) -> str:
@@ -100,7 +102,10 @@ def _arguments(start: EngineStart, takes_images: bool) -> dict[str, Any]:
     if config.fp32_head:
         arguments["hf_overrides"] = {"head_dtype": "float32"}
     if takes_images:
-        arguments["limit_mm_per_prompt"] = {"image": MAX_IMAGES_PER_PROMPT, "video": 0}
+        arguments["limit_mm_per_prompt"] = {
+            "image": max(IMAGES_PER_PROMPT, start.most_images),
+            "video": 0,
+        }
         arguments["mm_processor_cache_gb"] = PROCESSOR_CACHE_GB
     return arguments
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlrl.collect.build import AnyCollector, make_collector
+from vlrl.collect.pool import read_levels
 from vlrl.collect.requests import (
     EncodedPrompt,
     ThinkingBudget,
@@ -85,7 +86,11 @@ class Session:
     def sampler(self) -> Sampler:
         """The engine, started when first needed."""
         if self._sampler is None:
-            self._sampler = build_sampler(self.config, self.policy_path, self.processor, self.run.logs)
+            prompts = [*(self._train or []), *(self._held_out or [])]  # as `check` has read them
+            most = max((len(p.prompt.images) for p in prompts), default=0)
+            self._sampler = build_sampler(
+                self.config, self.policy_path, self.processor, self.run.logs, most_images=most
+            )
             self._close.callback(self._sampler.close)
         return self._sampler
 
@@ -168,7 +173,7 @@ class Session:
             )
         ThinkingBudget.of(rl, self.processor)
         if "rl" in self.config.stages:
-            self.train_prompts()
+            read_levels(self.train_prompts(), rl.prompts)
         self.held_out()
 
     def conversations(self) -> list[Conversation]:

@@ -65,7 +65,7 @@ def _encode(session: Session, rows: list[Conversation]) -> tuple[list[TrainDocum
         try:
             ids, mask = session.encode_conversation(row)
         except UserError as error:
-            raise UserError(f"conversation {row.id} ({row.source}): {error}") from None
+            raise UserError(f"{row.name}: {error}") from None
         if len(ids) <= limit and any(mask[1:]):
             documents.append(TrainDocument(ids, row.images, mask))
     if not documents:
