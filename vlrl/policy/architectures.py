@@ -165,12 +165,7 @@ def init_model(
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 
-    limit = vocab_size or spec["vocab"]
-    # A corpus seldom fills a real vocabulary; training stops where nothing repeats any more.
-    tokenizer = train_tokenizer(corpus, architecture, limit)
-    full_size = spec["dtype"] == "bfloat16"
-    rows = limit if full_size else len(tokenizer)
-    config = _CONFIGS[architecture](spec, tokenizer, rows)
+    config, tokenizer = make_config(architecture, size, corpus, vocab_size)
     auto_class = AutoModelForCausalLM if architecture == "qwen3" else AutoModelForImageTextToText
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -182,6 +177,18 @@ def init_model(
     model.save_pretrained(out_dir)
     _processor(architecture, spec, tokenizer).save_pretrained(out_dir)
     return out_dir
+
+
+def make_config(
+    architecture: str, size: str, corpus: Iterable[str], vocab_size: int | None = None
+) -> tuple[Any, Any]:
+    """The transformers config of a named size, and the tokenizer that `corpus` gives it; see `init_model`."""
+    spec = _find(architecture, size)
+    limit = vocab_size or spec["vocab"]
+    # A corpus seldom fills a real vocabulary; training stops where nothing repeats any more.
+    tokenizer = train_tokenizer(corpus, architecture, limit)
+    rows = limit if spec["dtype"] == "bfloat16" else len(tokenizer)
+    return _CONFIGS[architecture](spec, tokenizer, rows), tokenizer
 
 
 def _find(architecture: str, size: str) -> Size:
