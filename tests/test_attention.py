@@ -17,7 +17,7 @@ from vlrl.images import ImageRef
 from vlrl.policy import attention_varlen
 from vlrl.policy.attention import BACKENDS, NAMES, Attend, use_attention
 from vlrl.policy.attention_flex import block_mask
-from vlrl.policy.documents import Documents
+from vlrl.policy.documents import Documents, gather
 from vlrl.policy.load import load_model
 from vlrl.policy.model import Policy
 from vlrl.policy.processor import PolicyProcessor
@@ -219,6 +219,15 @@ def test_shared_prompts_equal_unshared_ones(backend: Backend) -> None:
             1, places.to(mine.device), copy.grad.float()
         )
         assert (mine.grad - summed).norm() < backend.tolerance * summed.norm()
+
+
+def test_gradients_of_a_prompt_that_many_share_add_up_in_full_precision() -> None:
+    x = torch.zeros(3, 2, 4, dtype=torch.bfloat16, requires_grad=True)
+    index = torch.tensor([0, 1] * 300 + [2])
+    grad = 1 + torch.rand(len(index), 2, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
+    gather(x, index).backward(grad)
+    exact = torch.zeros(3, 2, 4).index_add(0, index, grad.float())
+    assert torch.equal(x.grad, exact.bfloat16())
 
 
 def test_flex_blocks_hold_all_that_is_seen_and_whole_ones_nothing_else() -> None:

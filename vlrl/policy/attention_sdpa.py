@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from vlrl.policy.documents import Documents
+from vlrl.policy.documents import Documents, gather
 
 # A bucket holds documents up to this many times its shortest one.
 _BUCKET_RATIO = 1.3
@@ -91,7 +91,7 @@ def sdpa_attend(
 
 def _gather(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """[T, heads, dim] -> [documents, heads, longest, dim]"""
-    return x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:]).transpose(1, 2)
+    return gather(x, index.flatten()).view(*index.shape, *x.shape[1:]).transpose(1, 2)
 
 
 def _window_mask(index: torch.Tensor, sliding_window: int | None) -> torch.Tensor | None:

@@ -10,7 +10,7 @@ from itertools import accumulate
 import torch
 from torch.nn.attention.varlen import varlen_attn
 
-from vlrl.policy.documents import Documents
+from vlrl.policy.documents import Documents, gather
 
 DTYPES = (torch.bfloat16, torch.float16)
 MAX_HEAD_DIM, HEAD_DIM_MULTIPLE = 256, 8
@@ -50,14 +50,13 @@ def varlen_attend(
 ) -> torch.Tensor:
     """query [1, heads, T, dim]; key, value [1, kv_heads, T, dim] -> [1, T, heads, dim], bf16 or fp16.
 
-    `dim` is a multiple of 8, up to 256; `dropout` must be 0. Gradients of shared keys and values are summed
-    over their documents in the inputs' own precision.
+    `dim` is a multiple of 8, up to 256; `dropout` must be 0.
     """
     assert dropout == 0.0
     layout = documents.layout(Ragged.of)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     if layout.keys is not None:
-        k, v = (x.index_select(0, layout.keys) for x in (k, v))
+        k, v = (gather(x, layout.keys) for x in (k, v))
     out = varlen_attn(
         q,
         k,

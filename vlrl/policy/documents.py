@@ -56,3 +56,26 @@ class Documents:
         if key not in self._layouts:
             self._layouts[key] = make(self, *options)
         return self._layouts[key]
+
+
+def gather(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Rows of `x` [T, ...] by `index` int64 [N] -> [N, ...]; gradients of a row taken often add up in fp32.
+
+    A prompt's keys are taken once by each of its documents, and a GPU adds bf16 to bf16: the longer such a sum,
+    the more of each new term it rounds away.
+    """
+    return _Gather.apply(x, index)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(index)
+        ctx.rows = len(x)
+        return x.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (index,), grad = ctx.saved_tensors, grads[0]
+        summed = grad.new_zeros(ctx.rows, *grad.shape[1:], dtype=torch.float32)
+        return summed.index_add_(0, index, grad.float()).to(grad.dtype), None
