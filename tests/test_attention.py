@@ -17,6 +17,7 @@ from vlrl.images import ImageRef
 from vlrl.policy import attention_varlen
 from vlrl.policy.attention import BACKENDS, NAMES, Attend, use_attention
 from vlrl.policy.attention_flex import block_mask
+from vlrl.policy.attention_sdpa import Buckets
 from vlrl.policy.documents import Documents, gather
 from vlrl.policy.load import load_model
 from vlrl.policy.model import Policy
@@ -61,8 +62,7 @@ class Backend:
 @pytest.fixture
 def flex_trains_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch refuses FlexAttention's backward on CPU, but has it for the unfused form that runs there."""
-    if DEVICE.type == "cpu":
-        monkeypatch.setattr(flex_module, "_validate_device", lambda *_: None)
+    monkeypatch.setattr(flex_module, "_validate_device", lambda *_: None)
 
 
 @pytest.fixture(params=["sdpa", "flex", "varlen", "varlen, kernel imitated"])
@@ -276,6 +276,7 @@ def _blocks(counts: torch.Tensor | None, index: torch.Tensor | None, count: int)
 def test_a_layout_is_made_once_a_row() -> None:
     documents = _documents(SHARED, torch.device("cpu"))
     assert documents.layout(block_mask, None) is documents.layout(block_mask, None)
+    assert documents.layout(Buckets.of) is documents.layout(Buckets.of)
     assert documents.layout(block_mask, 5) is not documents.layout(block_mask, None)
 
 

@@ -61,8 +61,8 @@ class Documents:
 def gather(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Rows of `x` [T, ...] by `index` int64 [N] -> [N, ...]; gradients of a row taken often add up in fp32.
 
-    A prompt's keys are taken once by each of its documents, and a GPU adds bf16 to bf16: the longer such a sum,
-    the more of each new term it rounds away.
+    A prompt's keys are taken once by each of its documents, and a GPU adds bf16 to bf16: the longer such a
+    sum, the more of each new term it rounds away.
     """
     return _Gather.apply(x, index)
 
