@@ -24,6 +24,8 @@ from vlrl.policy.model import Policy
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.training.packing import TrainDocument, pack
 
+pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 HEADS, KV_HEADS, DIM = 4, 2, 16
 # (length, tokens shared with the document before): two groups, a lone document, one that is all prompt, and
