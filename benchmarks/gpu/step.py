@@ -1,6 +1,6 @@
 """A training step at the shape of Qwen3-VL-4B: seconds, peak memory, MFU; prompts shared and not.
 
-    python benchmarks/gpu/step.py            # on a GPU of 96 GB or more; of 40 with --optimizer none
+    python benchmarks/gpu/step.py            # on a GPU; by estimate 85 GB, or 32 with --optimizer none
     python benchmarks/gpu/step.py --tiny     # anywhere, in seconds: does it run?
 
 Random weights, bf16. A step takes groups of rollouts, each group on one prompt with an image, packs them into
