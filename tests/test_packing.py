@@ -10,7 +10,8 @@ import torch
 
 from tests.conftest import ModelBuilder
 from vlrl.images import ImageRef
-from vlrl.policy.attention import Documents
+from vlrl.policy.attention_sdpa import Buckets
+from vlrl.policy.documents import Documents
 from vlrl.policy.load import load_model
 from vlrl.policy.model import Policy
 from vlrl.policy.processor import PolicyProcessor
@@ -111,7 +112,7 @@ def test_documents_gather_and_scatter_every_token_once() -> None:
     for _ in range(200):
         lengths = [generator.choice([1, 2, 30, 31, 200]) for _ in range(generator.randint(1, 12))]
         row = torch.arange(sum(lengths))
-        documents = Documents.from_spans(list(row.split(lengths)))
+        documents = Documents.from_spans(list(row.split(lengths))).layout(Buckets.of)
         padded = torch.cat([row[index].flatten() for index in documents.buckets])
         assert torch.equal(padded[documents.scatter], row)
         starts = {sum(lengths[:d]): lengths[d] for d in range(len(lengths))}

@@ -217,6 +217,13 @@ def test_samplers_that_disagree_with_the_trainer_are_refused(configure: Configur
             check_parity(session, stage)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="FlexAttention can train here")
+def test_an_attention_that_cannot_train_here_is_refused_at_once(configure: Configure, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^trainer\.attention: 'flex' needs a GPU"):
+        run_all(configure("trainer.attention=flex"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_sampler_that_missed_the_weights_is_refused(configure: Configure, tmp_path: Path) -> None:
     with rl_stage(configure(), tmp_path / "run") as (session, stage):
         session.publish(stage, 0)

@@ -43,6 +43,13 @@ class TrainerConfig(Section):
     """Tokens whose logits exist at a time."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass."""
+    attention: Literal["auto", "sdpa", "flex", "varlen"] = "auto"
+    """How documents of a packed row attend; every choice computes the same.
+
+    `sdpa`: document by document, on any device and in any dtype. `flex`: FlexAttention, on GPUs; compiled at
+    first use. `varlen`: FlashAttention's kernel for documents end to end, in bf16 on GPUs of compute
+    capability 8.0 on. `auto`: on a GPU `varlen` where it can run the model, else `flex`; on CPU `sdpa`.
+    """
     threads: int = Field(default=2, gt=0)
     """CPU threads."""
 

@@ -165,12 +165,8 @@ def init_model(
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 
-    limit = vocab_size or spec["vocab"]
-    # A corpus seldom fills a real vocabulary; training stops where nothing repeats any more.
-    tokenizer = train_tokenizer(corpus, architecture, limit)
-    full_size = spec["dtype"] == "bfloat16"
-    rows = limit if full_size else len(tokenizer)
-    config = _CONFIGS[architecture](spec, tokenizer, rows)
+    config, processor = make_parts(architecture, size, corpus, vocab_size)
+    tokenizer = getattr(processor, "tokenizer", processor)
     auto_class = AutoModelForCausalLM if architecture == "qwen3" else AutoModelForImageTextToText
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -180,8 +176,26 @@ def init_model(
     )
     out_dir = Path(out_dir)
     model.save_pretrained(out_dir)
-    _processor(architecture, spec, tokenizer).save_pretrained(out_dir)
+    processor.save_pretrained(out_dir)
     return out_dir
+
+
+def make_parts(
+    architecture: str, size: str, corpus: Iterable[str], vocab_size: int | None = None
+) -> tuple[Any, Any]:
+    """What `init_model` writes beside the weights: transformers' config and processor (a text model's is its
+    tokenizer).
+
+    Raises:
+        UserError: unknown architecture or size, or a vocabulary that cannot be.
+    """
+    spec = _find(architecture, size)
+    limit = vocab_size or spec["vocab"]
+    # A corpus seldom fills a real vocabulary; training stops where nothing repeats any more.
+    tokenizer = train_tokenizer(corpus, architecture, limit)
+    rows = limit if spec["dtype"] == "bfloat16" else len(tokenizer)
+    config = _CONFIGS[architecture](spec, tokenizer, rows)
+    return config, _processor(architecture, spec, tokenizer)
 
 
 def _find(architecture: str, size: str) -> Size:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlrl.policy.attention import Documents
+from vlrl.policy.documents import Documents
 from vlrl.policy.logprobs import token_logprobs
 from vlrl.policy.processor import join_media
 

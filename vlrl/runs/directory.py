@@ -30,7 +30,7 @@ from vlrl.runs.checkpoints import remove_leftovers
 from vlrl.runs.environment import describe_environment
 from vlrl.runs.files import read_json, write_json, write_text
 
-MAY_CHANGE = ("checkpoint.*", "sampling.*timeout_s", "runs_dir", "*.threads")
+MAY_CHANGE = ("checkpoint.*", "sampling.*timeout_s", "runs_dir", "*.threads", "trainer.attention")
 """Config keys (patterns) that a resumed run may change: none alters what a step computes, but for rounding.
 
 The `steps` of a stage may change too while they have no part in its learning rates and no later stage began.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from vlrl.images import ImageRef
-from vlrl.policy.attention import Documents
+from vlrl.policy.documents import Documents
 from vlrl.policy.model import PackedInputs, Policy
 from vlrl.policy.processor import PolicyProcessor
 

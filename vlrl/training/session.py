@@ -22,6 +22,7 @@ from vlrl.config.run import RunConfig, Stage
 from vlrl.config.training import OptimizerConfig
 from vlrl.errors import UserError
 from vlrl.images import ImageStore, blank
+from vlrl.policy.attention import use_attention
 from vlrl.policy.load import load_model, load_processor
 from vlrl.policy.model import Policy
 from vlrl.rewards.grader import Grader
@@ -108,6 +109,7 @@ class Session:
         if self._frozen is None:
             dtype = DTYPES[self.config.trainer.dtype]
             model = load_model(self.policy_path, dtype, self.config.policy.revision)
+            use_attention(model, self.config.trainer.attention, self.ranks.device, dtype)
             policy = Policy(
                 model,
                 banned_ids=self.processor.banned_ids,

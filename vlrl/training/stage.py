@@ -13,6 +13,7 @@ import torch
 from vlrl.config.run import RunConfig, Stage
 from vlrl.config.training import OptimizerConfig
 from vlrl.errors import writing
+from vlrl.policy.attention import use_attention
 from vlrl.policy.load import freeze, load_model
 from vlrl.policy.model import Policy
 from vlrl.policy.processor import PolicyProcessor
@@ -152,6 +153,8 @@ class StageRun:
         with self.ranks.together():
             model = load_model(policy_path, DTYPES["float32"], config.policy.revision)
             freeze(model, config.policy.freeze)
+            dtype = DTYPES[config.trainer.dtype]
+            use_attention(model, config.trainer.attention, self.ranks.device, dtype)
         policy = Policy(
             model,
             banned_ids=self._processor.banned_ids,
