@@ -83,7 +83,7 @@ def graded_rollouts(
         return None
     masks = [
         [0] * len(r.response_ids)
-        if objective.mask_truncated and r.finish_reason == "length"
+        if objective.truncated == "mask" and r.finish_reason == "length"
         else _loss_mask(r, partial)
         for _, r, _ in graded
     ]

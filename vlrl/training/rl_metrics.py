@@ -1,13 +1,17 @@
 """The numbers of an RL step, and which of them should worry someone.
 
-Thresholds of the truncation alarm are ScaleRL's experience (appendix A.16): above 10 % training tends not
-to recover.
+Thresholds of the truncation alarm are ScaleRL's experience (appendix A.16): healthy runs stay below 5 %, and
+above 10 % training tends not to recover.
 """
 
 from vlrl.objectives.metrics import mean_stats
 from vlrl.trajectory import Group
 
-_TRUNCATION = ((0.15, "stop and raise rl.max_response_tokens"), (0.10, "training may not recover"))
+_TRUNCATION = (
+    (0.15, "stop and raise rl.max_response_tokens"),
+    (0.10, "training may not recover"),
+    (0.05, "healthy runs stay below 5%; watch it, or set objective.truncated or rl.interruption"),
+)
 _MISMATCH_K3 = 0.01  # nats a token; fp32 pairs measure below 1e-9, bf16 pairs below 1e-3
 _ERROR_SHARE = 0.05
 
