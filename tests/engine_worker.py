@@ -44,7 +44,7 @@ from vlrl.trajectory import FinishReason, Group, Prompt, Rollout, Segment, Verdi
 OBJECTIVES: dict[str, ObjectiveConfig] = {
     "cispo token": CispoConfig(aggregation="token"),
     "cispo sample": CispoConfig(aggregation="sample"),
-    "cispo prompt": CispoConfig(aggregation="prompt", mask_truncated=True),
+    "cispo prompt": CispoConfig(aggregation="prompt", truncated="mask"),
     "cispo constant": CispoConfig(aggregation="constant", constant_length=40),
     "cispo sequence": CispoConfig(aggregation="sequence"),
     "cispo balanced": CispoConfig(aggregation="balanced"),
@@ -61,7 +61,7 @@ OBJECTIVES: dict[str, ObjectiveConfig] = {
     "tpo": TpoConfig(length_normalised=True),
     "minirl": MiniRlConfig(),
     "omd": OmdConfig(),
-    "omd per length": OmdConfig(form="per_length", mask_truncated=True),
+    "omd per length": OmdConfig(form="per_length", truncated="mask"),
     "omd token": OmdConfig(form="token", baseline="log_mean_exp"),
     "omd geometric": OmdConfig(correction=CorrectionConfig(kind="geometric", low=0.98)),
 }

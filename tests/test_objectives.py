@@ -399,7 +399,12 @@ def test_mismatch_by_hand() -> None:
     stats = mean_stats(mismatch(floats(-1.0, -2.0, -0.5, -3.0), floats(-1.0, -1.9, -0.7, -3.0)))
     # differences 0, -0.1, 0.2, 0; k3: 0.004837418, 0.021402758
     assert stats == pytest.approx(
-        {"tokens": 4, "mismatch_abs_mean": 0.075, "mismatch_abs_max": 0.2, "mismatch_k3_mean": 0.006560044},
+        {
+            "mismatch_tokens": 4,
+            "mismatch_abs_mean": 0.075,
+            "mismatch_abs_max": 0.2,
+            "mismatch_k3_mean": 0.006560044,
+        },
         rel=1e-5,
     )
 

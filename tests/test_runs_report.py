@@ -160,6 +160,23 @@ def test_report_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
     assert len(page.all("svg")) == 1 + 5 + 11
 
 
+def test_the_curves_that_matter_stand_before_the_fold(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "synthetic", synthetic_config(tmp_path), ["vlrl"])
+    names = ["lr", "reward", "accuracy", "accuracy/charts", "segments", "collapse", "truncation_rate"]
+    with MetricsLog(run.stage("rl"), None, tensorboard=False) as log:
+        for step in (1, 2):
+            log.log(step, dict.fromkeys(names, float(step)))
+    write_report(run, {})
+    curves = run.report_html.read_text().split("training curves")[1]
+    places = {name: curves.index(f"<header><span>{name}</span>") for name in names}
+    assert sorted(places, key=places.__getitem__) == [
+        *("reward", "accuracy", "truncation_rate", "collapse", "lr"),
+        *("accuracy/charts", "segments"),
+    ]
+    fold = curves.index("<details")
+    assert places["lr"] < fold < places["accuracy/charts"]
+
+
 def test_report_of_a_run_that_was_killed_early(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "synthetic", synthetic_config(tmp_path), ["vlrl"])
     write_report(run, {"sft_accuracy": None, "seconds": {}})

@@ -317,14 +317,14 @@ def test_errors_have_no_part_in_baseline_or_loss(
 def test_masked_truncated_rollouts_count_in_the_baseline_only(
     configure: Configure, tmp_path: Path, name: str
 ) -> None:
-    config = configure(f"objective={{name: {name}, mask_truncated: true}}")
+    config = configure(f"objective={{name: {name}, truncated: mask}}")
     objective = config.objective
     with rl_stage(config, tmp_path / "run") as (session, stage):
         groups = make_groups(session, [[0.0, 1.0, 0.0], [1.0, 0.0]])
         cut = groups[0].rollouts[2]
         cut.segments[0].finish_reason = "length"
         batch = batch_of(groups, objective)
-        whole = batch_of(groups, objective.model_copy(update={"mask_truncated": False}))
+        whole = batch_of(groups, objective.model_copy(update={"truncated": "keep"}))
         assert batch is not None and whole is not None
         assert torch.equal(batch.advantages, whole.advantages)
         assert [d.scored > 0 for d in batch.documents] == [True, True, False, True, True]

@@ -4,9 +4,11 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -137,6 +139,7 @@ def test_wrong_placeholders_and_lengths_are_named(engine: Engine) -> None:
 
 def test_update_while_sixteen_sequences_run(engine: Engine) -> None:
     """Versions are stamped; old tokens fit the old weights, new requests the new ones, images included."""
+    engine.sampler.sample(engine.requests(seed=2900, samples=1), timeout=120)  # a first request is slow
     media, stop = list(engine.processor.banned_ids), list(engine.processor.stop_ids)
     engine.processor.banned_ids = media + stop  # so that none of them ends before the update
     case = engine.cases[-1]
@@ -175,6 +178,41 @@ def test_update_while_sixteen_sequences_run(engine: Engine) -> None:
     back = engine.sampler.sample(engine.requests(seed=0, samples=1), timeout=60)
     for c, segments in zip(engine.cases, back, strict=True):
         assert [s.policy_version for s in segments] == [4]
+        assert engine.worst_gap(0, c, segments) < TOLERANCE
+
+
+@pytest.mark.parametrize("stale_kv", ["keep", "recompute"])
+def test_running_requests_go_on_with_old_or_new_keys_and_values(
+    engine: Engine, stale_kv: Literal["keep", "recompute"]
+) -> None:
+    """What they draw after an update, against one pass of the new weights over the whole response."""
+    sampler, media = engine.sampler, list(engine.processor.banned_ids)
+    assert sampler.stale_kv == "keep"  # the default
+    sampler.sample(engine.requests(seed=8900, samples=1), timeout=120)  # a first request is slow
+    sampler.stale_kv = stale_kv
+    engine.processor.banned_ids = media + list(engine.processor.stop_ids)
+    length, start = CONTEXT - 200, sampler.policy_version
+    cases = [case for case in engine.cases for _ in range(3)]
+    sampler.submit([make_request(engine.processor, c, 9000 + i, length) for i, c in enumerate(cases)])
+    try:
+        time.sleep(0.5)
+        sampler.update_weights(engine.plain[1].model.named_parameters(), version=start + 1)
+        running = dict(sampler.take(timeout=120) for _ in cases)
+    finally:
+        sampler.stale_kv, engine.processor.banned_ids = "keep", media
+    banned = media + list(engine.processor.stop_ids)
+    for index, case in enumerate(cases):
+        old, new = running[f"request-{9000 + index}"]
+        assert [old.policy_version, new.policy_version] == [start, start + 1]
+        assert len(old.token_ids) > 1 and len(old.token_ids) + len(new.token_ids) == length
+        assert engine.plain[0].worst_gap(case, old.token_ids, old.logprobs, banned) < TOLERANCE
+        full = engine.plain[1].logprobs(case, old.token_ids + new.token_ids, banned)[len(old.token_ids) :]
+        own = full.gather(1, torch.tensor(new.token_ids)[:, None]).squeeze(1)
+        gap = float((own - torch.tensor(new.logprobs)).abs().max())
+        assert gap < TOLERANCE if stale_kv == "recompute" else gap > 100 * TOLERANCE
+    sampler.update_weights(engine.plain[0].model.named_parameters(), version=start + 2)
+    after = sampler.sample(engine.requests(seed=9500, samples=1), timeout=60)
+    for c, segments in zip(engine.cases, after, strict=True):
         assert engine.worst_gap(0, c, segments) < TOLERANCE
 
 
@@ -255,6 +293,7 @@ def test_last_a_broken_engine_refuses(engine: Engine) -> None:
         with pytest.raises(EngineError, match=r"^the vLLM engine died \(see .*engine\.log\)$"):
             engine.sampler.sample([request], timeout=60)
         return
+    version = engine.sampler.policy_version
     weights = dict(engine.plain[1].model.named_parameters())
     lost = "k_proj.weight" if engine.architecture == "qwen3_vl" else "mlp.down_proj.weight"
     name = next(n for n in weights if n.endswith(lost))
@@ -264,7 +303,7 @@ def test_last_a_broken_engine_refuses(engine: Engine) -> None:
     assert "the weight update lacks" in (engine.log_dir / "engine.log").read_text()
     with pytest.raises(EngineError, match="refuses to sample: the weight update to version 9 failed"):
         engine.sampler.sample([request], timeout=60)
-    assert engine.sampler.policy_version == 4
+    assert engine.sampler.policy_version == version
 
 
 def test_startup_deadline_and_failure(build_model: ModelBuilder, tmp_path: Path) -> None:

@@ -107,6 +107,11 @@ class Rollout:
         return [m for s in self.segments for m in s.loss_mask]
 
     @property
+    def versions(self) -> list[int]:
+        """The policy version of each response token."""
+        return [s.policy_version for s in self.segments for _ in s.token_ids]
+
+    @property
     def finish_reason(self) -> FinishReason:
         return self.segments[-1].finish_reason if self.segments else "error"
 

@@ -6,6 +6,7 @@ from vlrl.collect.collector import Collected, Collector, GroupGrader
 from vlrl.collect.partial import PartialCollector
 from vlrl.collect.requests import EncodedPrompt
 from vlrl.collect.streaming import StreamingCollector
+from vlrl.collect.truncation import training_grader
 from vlrl.config.run import RunConfig
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import Sampler, StreamingSampler
@@ -28,7 +29,11 @@ def make_collector(
     grader: GroupGrader,
     config: RunConfig,
 ) -> AnyCollector:
-    """Synchronous iterations; over several phases with `rl.partial`; streaming with `rl.max_lag` above 0."""
+    """Synchronous iterations; over several phases with `rl.partial`; streaming with `rl.max_lag` above 0.
+
+    All grade under the objective's truncation policy.
+    """
+    grader = training_grader(grader, config)
     if config.rl.max_lag > 0:
         # The config lets only an engine that streams come here.
         return StreamingCollector(prompts, cast(StreamingSampler, sampler), processor, grader, config)

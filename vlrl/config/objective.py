@@ -53,8 +53,12 @@ class Objective(Section):
 
     drop_zero_variance: bool = True
     """Drop groups whose rewards are all equal; dropped groups are not refilled (ScaleRL section 3.2)."""
-    mask_truncated: bool = False
-    """Keep rollouts cut by length in the baseline but out of the loss."""
+    truncated: Literal["keep", "mask", "penalise"] = "keep"
+    """Of rollouts cut by length. `keep`: what they held when they were cut is graded like any other, and one
+    without an answer earns `rewards.wrong`. `mask`: graded so, counted in the baseline, out of the loss.
+    `penalise`: each earns `rewards.wrong`, an answer boxed before the cut or not, and is never correct, so
+    that rewards for length can only take more off. Validation grades what is there under all three.
+    """
     correction: CorrectionConfig = CorrectionConfig()
     """Weights for the gap between sampler and trainer; off unless chosen."""
     kl: KlConfig = KlConfig()

@@ -32,6 +32,11 @@ class SamplingConfig(Section):
     """LM head in fp32, as in the trainer (ScaleRL section 3.2)."""
     weight_transfer: Literal["auto", "shared_memory", "nccl", "ipc"] = "auto"
     """`auto`: shared memory on CPU, CUDA IPC on a GPU shared with the trainer."""
+    stale_kv: Literal["keep", "recompute"] = "keep"
+    """KV cache of responses that run while weights arrive (`rl.max_lag` above 0). `keep`: they go on at once,
+    on keys and values of older weights (PipelineRL), so their later log-probs are not exactly the new
+    weights'. `recompute`: each is prefilled again first, and they are.
+    """
     batch_invariant: bool = False
     """vLLM's batch-invariant kernels (GPU): the same request gives the same bits in any batch."""
     startup_timeout_s: float = Field(default=600, gt=0)

@@ -2,7 +2,7 @@
 
 `Stats` maps a name to a detached 0-d float64 tensor, and its name says how it is combined: `*_max` by
 maximum, everything else (`tokens`, `sequences`, `*_sum`, `*_count`) by addition. Names that begin with
-`sequence_` are per sequence, all others per token.
+`sequence_` are per sequence, with `mismatch_` per token of `mismatch_tokens`, all others per token.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,9 @@ Stats = dict[str, Tensor]
 # Log-ratios are cut from above at 20 before exp, a ratio of 4.85e8: any cap below that is untouched, and
 # exp stays finite. They are not cut from below, where exp goes to 0 by itself.
 LOG_RATIO_MAX = 20.0
+
+# What statistics are divided by, by the first word of their names.
+_DENOMINATORS = {"sequence": "sequences", "mismatch": "mismatch_tokens"}
 
 
 def k3(log_ratio: Tensor) -> Tensor:
@@ -34,11 +37,11 @@ def mismatch(trainer: Tensor, sampler: Tensor) -> Stats:
         sampler: [T] log-probs (nats) recorded when the tokens were sampled.
 
     Returns:
-        tokens, mismatch_abs_sum, mismatch_abs_max (nats), mismatch_k3_sum (KL(sampler || trainer)).
+        mismatch_tokens, mismatch_abs_sum, mismatch_abs_max (nats), mismatch_k3_sum (KL(sampler || trainer)).
     """
     difference = trainer.detach().double() - sampler.detach().double()
     return {
-        "tokens": count(difference),
+        "mismatch_tokens": count(difference),
         "mismatch_abs_sum": difference.abs().sum(),
         "mismatch_abs_max": maximum(difference.abs()),
         "mismatch_k3_sum": k3(difference).sum(),
@@ -60,14 +63,14 @@ def merge_stats(parts: Iterable[Stats]) -> Stats:
 
 
 def mean_stats(stats: Mapping[str, Tensor | float]) -> dict[str, float]:
-    """`x_sum` -> `x_mean` and `x_count` -> `x_fraction`, per token or per sequence; the rest as it is."""
+    """`x_sum` -> `x_mean` and `x_count` -> `x_fraction`, of what their names say; the rest as it is."""
     means = {}
     for name, value in stats.items():
         stem, _, kind = name.rpartition("_")
         if kind not in ("sum", "count"):
             means[name] = float(value)
             continue
-        total = float(stats["sequences" if name.startswith("sequence_") else "tokens"])
+        total = float(stats[_DENOMINATORS.get(name.split("_")[0], "tokens")])
         means[f"{stem}_{'mean' if kind == 'sum' else 'fraction'}"] = float(value) / max(total, 1.0)
     return means
 

@@ -22,8 +22,11 @@ from vlrl.runs.validation_files import HELD_OUT, ValidationResult, read_validati
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STAGE_TITLES = {"sft": "SFT", "rl": "RL"}
-_HEADLINE = ("reward", "accuracy", "loss", "token", "length", "entropy", "kl", "truncated", "grad", "lr")
-_MAX_HEADLINE = 9
+# Metrics shown above the fold, in this order; SFT has few of them.
+_HEADLINE = [
+    *("reward", "accuracy", "loss", "response_tokens", "tokens", "entropy_mean", "truncation_rate"),
+    *("collapse", "lag_mean", "mismatch_k3_mean", "behaviour_k3_mean", "grad_norm", "lr"),
+]
 _MAX_SOURCE_LINES = 5
 _FULL_ROWS = 14
 
@@ -225,8 +228,7 @@ def _curves(stage: StageDirectory) -> str:
     rows, timings = read_metrics(stage.metrics), read_metrics(stage.timings)
     charts = {name: _metric_chart(name, rows) for name in _numeric_names(rows)}
     clocks = [_metric_chart(name, timings) for name in _numeric_names(timings)]
-    ranked = sorted(charts, key=lambda name: (_rank(name), list(charts).index(name)))
-    headline = [name for name in ranked if _rank(name) < len(_HEADLINE)][:_MAX_HEADLINE]
+    headline = [name for name in _HEADLINE if name in charts]
     rest = [charts[name] for name in charts if name not in headline] + clocks
     if not charts and not clocks:
         return ""
@@ -235,14 +237,6 @@ def _curves(stage: StageDirectory) -> str:
         f"<h2>{escape(_STAGE_TITLES.get(stage.name, stage.name))} training curves</h2>"
         f'<div class="charts" style="margin-bottom:14px">{"".join(charts[n] for n in headline)}</div>{more}'
     )
-
-
-def _rank(name: str) -> int:
-    """Place of a metric among the headline curves; a metric of one source is none."""
-    if name.count("/") > 1:
-        return len(_HEADLINE)
-    places = (i for i, word in enumerate(_HEADLINE) if word in name.lower())
-    return next(places, len(_HEADLINE))
 
 
 def _numeric_names(rows: list[dict[str, Any]]) -> list[str]:

@@ -49,6 +49,7 @@ class VllmSampler:
     def __init__(self, start: EngineStart, processor: PolicyProcessor, log_dir: str | Path) -> None:
         self.policy_version = 0
         self._processor, self._max_model_len = processor, start.max_model_len
+        self.stale_kv = start.config.stale_kv  # of the next update
         self._log = Path(log_dir) / "engine.log"
         self._poison: str | None = None
         # Not the policy version: the stages of a run each count theirs from the start.
@@ -111,7 +112,9 @@ class VllmSampler:
         return self._busy.seconds
 
     def update_weights(self, weights: "Iterable[tuple[str, torch.Tensor]]", version: int) -> None:
-        """Replace every weight; running requests go on under the new ones, on their old KV cache.
+        """Replace every weight; running requests go on under the new ones.
+
+        They do so on their old KV cache, or where `stale_kv` is "recompute" on one computed anew.
 
         Raises:
             EngineError: the update failed or hung. From then on the sampler refuses to sample.
@@ -317,6 +320,9 @@ class VllmSampler:
         await self._engine.update_weight_version(str(version))
         await self._engine.reset_mm_cache()
         await self._engine.reset_encoder_cache()
+        if self.stale_kv == "recompute":
+            # Preempts whatever runs: it is prefilled again, response so far and images included.
+            await self._engine.reset_prefix_cache(reset_running_requests=True)
         await self._engine.resume_generation()
         self.policy_version = version
         self._updates += 1

@@ -30,7 +30,7 @@ def learn(
     starts = [_logprobs(stage, batch.documents) if reads_start else None for batch in batches]
     updates = []
     for batch, start in zip(batches, starts, strict=True):
-        loss = rl_loss(_aim(stage, batch, objective), objective, start)
+        loss = rl_loss(_aim(stage, batch, objective), objective, start, version=stage.step)
         updates.append(stage.engine.step(stage.pack(batch.documents), loss))
     used = sum(batch.groups for batch in batches)
     return learner_metrics(updates) | {"group_use": used / len(groups)}

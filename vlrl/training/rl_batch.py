@@ -6,6 +6,7 @@ before any split into micro-batches or ranks.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ from vlrl.trajectory import Group, Rollout
 # (rollouts, prompt of each) -> what their lengths earn them, float32 [N]
 LengthTerm = Callable[[list[Rollout], Tensor], Tensor]
 
+_T = TypeVar("_T")
+
 # Log-probs of the scored tokens of each document of a batch.
 DocumentLogprobs = Sequence[Sequence[float]]
 
@@ -29,14 +32,16 @@ DocumentLogprobs = Sequence[Sequence[float]]
 class GradedRollouts:
     """The rollouts of one optimizer step whose grading succeeded, as documents.
 
-    `rewards` are float32 [N] and `group` int64 [N], the prompt of each, numbered densely; `behaviour` holds
-    the sampler's log-probs of the scored tokens of each document, float32.
+    `rewards` are float32 [N] and `group` int64 [N], the prompt of each, numbered densely. Of the scored
+    tokens of each document `behaviour` holds the sampler's log-probs, float32, and `versions` the policy
+    versions that sampled them, int64.
     """
 
     documents: list[TrainDocument]
     rewards: Tensor
     group: Tensor
     behaviour: list[Tensor]
+    versions: list[Tensor]
 
 
 @dataclass(slots=True)
@@ -51,6 +56,7 @@ class RlBatch:
     rewards: Tensor
     group: Tensor
     behaviour: list[Tensor]
+    versions: list[Tensor]
     advantages: Tensor
     weights: Tensor
     frozen: DocumentLogprobs | None = None
@@ -83,7 +89,7 @@ def graded_rollouts(
         return None
     masks = [
         [0] * len(r.response_ids)
-        if objective.mask_truncated and r.finish_reason == "length"
+        if objective.truncated == "mask" and r.finish_reason == "length"
         else _loss_mask(r, partial)
         for _, r, _ in graded
     ]
@@ -96,7 +102,13 @@ def graded_rollouts(
         documents=documents,
         rewards=rewards,
         group=group,
-        behaviour=[_behaviour(r, d) for (_, r, _), d in zip(graded, documents, strict=True)],
+        behaviour=[
+            torch.tensor(_scored(r.logprobs, mask)) for (_, r, _), mask in zip(graded, masks, strict=True)
+        ],
+        versions=[
+            torch.tensor(_scored(r.versions, mask), dtype=torch.int64)
+            for (_, r, _), mask in zip(graded, masks, strict=True)
+        ],
     )
 
 
@@ -133,6 +145,7 @@ def build_batch(
         rewards=rewards,
         group=group,
         behaviour=[graded.behaviour[i] for i in kept],
+        versions=[graded.versions[i] for i in kept],
         advantages=advantages,
         weights=_weights(lengths, group, advantages, objective),
         frozen=None if frozen is None else [frozen[i] for i in kept],
@@ -172,9 +185,8 @@ def _document(rollout: Rollout, mask: list[int]) -> TrainDocument:
     )
 
 
-def _behaviour(rollout: Rollout, document: TrainDocument) -> Tensor:
-    mask = document.loss_mask[len(rollout.prompt_ids) :]
-    return torch.tensor([p for p, m in zip(rollout.logprobs, mask, strict=True) if m])
+def _scored(values: list[_T], mask: list[int]) -> list[_T]:
+    return [value for value, m in zip(values, mask, strict=True) if m]
 
 
 def _advantages(

@@ -16,7 +16,7 @@ from vlrl.config.objective import (
 from vlrl.objectives.corrections import correction_weights
 from vlrl.objectives.kl import kl_terms
 from vlrl.objectives.losses import cispo, grpo, minirl, reinforce
-from vlrl.objectives.metrics import Stats, mismatch
+from vlrl.objectives.metrics import Stats, count, k3, mismatch
 from vlrl.objectives.sequences import gspo, gspo_token, omd
 from vlrl.training.engine import LossFunction
 from vlrl.training.packing import MicroBatch
@@ -27,12 +27,13 @@ from vlrl.training.rl_batch import DocumentLogprobs, RlBatch
 class _Tokens:
     """Scored tokens of a micro-batch, [T], and its n rollouts.
 
-    `old` are the trainer's own log-probs at the start of the iteration; `owner` says which of the n
-    rollouts a token belongs to; `advantages` and `weights` are [n].
+    `versions` are the policy versions that sampled them; `old` the trainer's own log-probs at the start of
+    the iteration; `owner` is the rollout of each token; `advantages` and `weights` are [n].
     """
 
     logprobs: Tensor
     behaviour: Tensor
+    versions: Tensor
     old: Tensor
     owner: Tensor
     advantages: Tensor
@@ -47,16 +48,24 @@ class _Tokens:
         return values.new_zeros(len(self.weights)).scatter(0, self.owner, values)
 
 
-def rl_loss(batch: RlBatch, objective: AnyObjective, start: DocumentLogprobs | None = None) -> LossFunction:
+def rl_loss(
+    batch: RlBatch, objective: AnyObjective, start: DocumentLogprobs | None = None, version: int = 0
+) -> LossFunction:
     """The loss of one micro-batch of `batch`.
 
     `start` are log-probs under the weights at the start of the iteration; without them the step is the
-    iteration's first, and the policy is its own reference.
+    iteration's first, and the policy is its own reference. `version` is the policy's at that start:
+    sampler and trainer are compared on the tokens that it sampled.
     """
 
     def loss(micro: MicroBatch, logprobs: Tensor, entropy: Tensor) -> tuple[Tensor, Stats]:
         tokens = _tokens(batch, micro, logprobs, start)
-        stats = mismatch(logprobs.detach(), tokens.behaviour) | {"entropy_sum": entropy.double().sum()}
+        same = tokens.versions == version
+        stats = mismatch(logprobs.detach()[same], tokens.behaviour[same]) | {
+            "tokens": count(logprobs),
+            "entropy_sum": entropy.double().sum(),
+            "behaviour_k3_sum": k3(logprobs.detach() - tokens.behaviour).sum(),
+        }
         by_rollout = objective.terms_of_rollouts
         terms, more = _rollout_terms(tokens, objective) if by_rollout else _token_terms(tokens, objective)
         stats |= more
@@ -82,6 +91,7 @@ def _tokens(batch: RlBatch, micro: MicroBatch, logprobs: Tensor, start: Document
     return _Tokens(
         logprobs=logprobs,
         behaviour=torch.cat([batch.behaviour[i] for i in members]).to(device),
+        versions=torch.cat([batch.versions[i] for i in members]).to(device),
         old=logprobs.detach() if start is None else _gather(start, micro, logprobs),
         owner=micro.owner.to(device),
         advantages=batch.advantages[micro.documents].to(device),

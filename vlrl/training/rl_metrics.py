@@ -1,19 +1,30 @@
 """The numbers of an RL step, and which of them should worry someone.
 
-Thresholds of the truncation alarm are ScaleRL's experience (appendix A.16): above 10 % training tends not
-to recover.
+Thresholds of the truncation alarm are ScaleRL's experience (appendix A.16): healthy runs stay below 5 %, and
+above 10 % training tends not to recover.
 """
 
-from vlrl.objectives.metrics import mean_stats
-from vlrl.trajectory import Group
+import torch
 
-_TRUNCATION = ((0.15, "stop and raise rl.max_response_tokens"), (0.10, "training may not recover"))
+from vlrl.objectives.advantages import zero_variance
+from vlrl.objectives.metrics import mean_stats
+from vlrl.trajectory import Group, Rollout
+
+_TRUNCATION = (
+    (0.15, "stop and raise rl.max_response_tokens"),
+    (0.10, "training may not recover"),
+    (0.05, "healthy runs stay below 5%; watch it, or set objective.truncated or rl.interruption"),
+)
 _MISMATCH_K3 = 0.01  # nats a token; fp32 pairs measure below 1e-9, bf16 pairs below 1e-3
 _ERROR_SHARE = 0.05
+_COLLAPSE = 0.9
 
 
 def rollout_metrics(groups: list[Group], version: int) -> dict[str, float]:
-    """Rewards, accuracy, lengths and outcomes of a batch; `version` is the trainer's when it was used."""
+    """Rewards, accuracy, lengths and outcomes of a batch; `version` is the trainer's when it was used.
+
+    Every metric and its unit: docs/metrics.md.
+    """
     rollouts = [r for g in groups for r in g.rollouts]
     graded = [r for r in rollouts if r.verdict is not None and not r.verdict.is_error]
     lengths = [len(r.response_ids) for r in rollouts]
@@ -29,8 +40,8 @@ def rollout_metrics(groups: list[Group], version: int) -> dict[str, float]:
         "segments": _mean([len(r.segments) for r in rollouts]),
         "error_rate": 1.0 - len(graded) / total,
         "no_answer_rate": sum(r.verdict.status == "no_answer" for r in graded if r.verdict) / total,
-        "lag": float(version - min((r.oldest_version for r in rollouts if r.segments), default=version)),
     }
+    metrics |= _lags(rollouts, version) | _collapse(groups)
     for source in sorted({g.prompt.source for g in groups}):
         scores = [
             float(r.verdict.status == "correct")
@@ -41,6 +52,33 @@ def rollout_metrics(groups: list[Group], version: int) -> dict[str, float]:
         ]
         metrics[f"accuracy/{source}"] = _mean(scores)
     return metrics
+
+
+def _lags(rollouts: list[Rollout], version: int) -> dict[str, float]:
+    """Of sampled tokens: how many versions the trainer is ahead of the one that sampled them."""
+    lags = [version - v for r in rollouts for v, m in zip(r.versions, r.loss_mask, strict=True) if m]
+    return {"lag": float(max(lags, default=0)), "lag_mean": _mean(lags)}
+
+
+def _collapse(groups: list[Group]) -> dict[str, float]:
+    """Groups that teach nothing by their verdicts alone, and responses that stand in their group twice.
+
+    Groups none of whose rollouts could be graded say nothing of the policy and are left out.
+    """
+    graded = [g for g in groups if g.rewards]
+    flat = [
+        g for g in graded if zero_variance(torch.tensor(g.rewards), torch.zeros(len(g.rewards)).long())[0]
+    ]
+    right = [sum(r.verdict is not None and r.verdict.status == "correct" for r in g.rollouts) for g in flat]
+    total = max(len(graded), 1)
+    distinct = [len({tuple(r.response_ids) for r in g.rollouts}) for g in groups]
+    rollouts = sum(len(g.rollouts) for g in groups)
+    return {
+        "collapse": len(flat) / total,
+        "collapse_correct": sum(n == len(g.rewards) for n, g in zip(right, flat, strict=True)) / total,
+        "collapse_wrong": right.count(0) / total,
+        "duplicate_rate": 1.0 - sum(distinct) / rollouts,
+    }
 
 
 def learner_metrics(updates: list[dict[str, float]]) -> dict[str, float]:
@@ -57,7 +95,10 @@ def learner_metrics(updates: list[dict[str, float]]) -> dict[str, float]:
     # Only the first update starts from the weights that sampled: what later ones differ by is learning.
     first = mean_stats(updates[0])
     mismatch = {name: value for name, value in first.items() if name.startswith("mismatch_")}
-    return averaged | mean_stats(merged) | mismatch | {"updates": float(count)}
+    learned = averaged | mean_stats(merged) | mismatch | {"updates": float(count)}
+    if not mismatch["mismatch_tokens"]:  # all older than the weights: no engine was compared with itself
+        learned = {name: value for name, value in learned.items() if name not in mismatch}
+    return learned
 
 
 def alarms(metrics: dict[str, float]) -> list[str]:
@@ -67,11 +108,10 @@ def alarms(metrics: dict[str, float]) -> list[str]:
         if metrics["truncation_rate"] > threshold:
             found.append(f"{metrics['truncation_rate']:.0%} of rollouts were cut by length: {advice}")
             break
-    # Under lag the two also differ by what was learned since.
-    if metrics["lag"] == 0 and metrics.get("mismatch_k3_mean", 0.0) > _MISMATCH_K3:
+    if metrics.get("mismatch_k3_mean", 0.0) > _MISMATCH_K3:
         found.append(
-            f"sampler and trainer disagree by {metrics['mismatch_k3_mean']:.2g} nats a token (KL): "
-            "check sampling.dtype, sampling.fp32_head and the sampler's log"
+            f"sampler and trainer disagree by {metrics['mismatch_k3_mean']:.2g} nats a token (KL): check "
+            "sampling.dtype, sampling.fp32_head, under lag sampling.stale_kv, and the sampler's log"
         )
     if metrics["error_rate"] > _ERROR_SHARE:
         found.append(
@@ -79,6 +119,11 @@ def alarms(metrics: dict[str, float]) -> list[str]:
         )
     if metrics["updates"] == 0:
         found.append("nothing to learn from: every group's rewards are equal")
+    elif metrics["collapse"] > _COLLAPSE:
+        found.append(
+            f"{metrics['collapse']:.0%} of groups have equal rewards ({metrics['collapse_correct']:.0%} all "
+            f"correct, {metrics['collapse_wrong']:.0%} none): give prompts of another difficulty"
+        )
     return found
 
 
