@@ -5,12 +5,15 @@
 image processor of the checkpoint they are named after, as published in its `config.json`.
 """
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vlrl.errors import UserError
+from vlrl.errors import UserError, writing
 from vlrl.policy.tokenizer import train_tokenizer
+from vlrl.runs.files import disk_errors
 
 Size = dict[str, Any]
 
@@ -159,13 +162,20 @@ def init_model(
     bfloat16 in the full ones.
 
     Raises:
-        UserError: unknown architecture or size, or a vocabulary that cannot be.
+        UserError: unknown architecture or size, a vocabulary that cannot be, or a folder that cannot be
+            written; nothing is left there then.
     """
     spec = _find(architecture, size)
+    out_dir = Path(out_dir)
+    with _new_folder(out_dir) as scratch:
+        _build(scratch, architecture, spec, corpus, seed, vocab_size or spec["vocab"])
+    return out_dir
+
+
+def _build(folder: Path, architecture: str, spec: Size, corpus: Iterable[str], seed: int, limit: int) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 
-    limit = vocab_size or spec["vocab"]
     # A corpus seldom fills a real vocabulary; training stops where nothing repeats any more.
     tokenizer = train_tokenizer(corpus, architecture, limit)
     full_size = spec["dtype"] == "bfloat16"
@@ -178,10 +188,28 @@ def init_model(
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    out_dir = Path(out_dir)
-    model.save_pretrained(out_dir)
-    _processor(architecture, spec, tokenizer).save_pretrained(out_dir)
-    return out_dir
+    model.save_pretrained(folder)
+    _processor(architecture, spec, tokenizer).save_pretrained(folder)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Give a scratch folder; on success what it holds is at `out`, which may exist if it is empty."""
+    place = out.resolve()
+    exists = place.is_dir()  # it stays itself: a shell may stand in it, or a disk be mounted there
+    scratch = (place if exists else place.parent) / f".{place.name}.tmp"
+    with writing(out), disk_errors(place, "free space and run the command again"):
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            scratch.mkdir(parents=True)
+            yield scratch
+            if exists:
+                for path in scratch.iterdir():
+                    path.rename(place / path.name)
+            else:
+                scratch.rename(place)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _find(architecture: str, size: str) -> Size:
