@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from tests.conftest import CORPUS, ModelBuilder
 from vlrl.errors import UserError
 from vlrl.policy.architectures import SIZES, init_model, named_sizes
+from vlrl.policy.load import load_model
 from vlrl.policy.tokenizer import train_tokenizer
 
 PARTS = [{"type": "image"}, {"type": "text", "text": "What is 407?"}]
@@ -34,6 +36,24 @@ def test_image_changes_the_logits_and_text_parts_equal_a_string(
     spelled = processor.apply_chat_template([{"role": "user", "content": "What is 407?"}], tokenize=False)
     listed = processor.apply_chat_template([{"role": "user", "content": PARTS[1:]}], tokenize=False)
     assert spelled == listed and "What is 407?" in spelled
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("architecture", SIZES)
+def test_tied_and_untied_heads_are_whole_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, tied: bool
+) -> None:
+    """A tied head is in no file and yet not missing; an untied one that is in no file is."""
+    monkeypatch.setitem(SIZES[architecture], "nano", SIZES[architecture]["nano"] | {"tie": tied})
+    folder = init_model(tmp_path / "model", architecture, "nano", CORPUS, 0)
+    weights = load_file(folder / "model.safetensors")
+    assert (weights.pop("lm_head.weight", None) is None) == tied
+    model = load_model(str(folder), torch.float32)
+    assert (model.get_output_embeddings().weight is model.get_input_embeddings().weight) == tied
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    if not tied:
+        with pytest.raises(UserError, match=r"are not there: lm_head.weight; copy"):
+            load_model(str(folder), torch.float32)
 
 
 def test_a_64_pixel_image_is_16_tokens(build_model: ModelBuilder) -> None:

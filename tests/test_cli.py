@@ -7,16 +7,21 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from vlrl import launch
 from vlrl.cli import main
 from vlrl.config import load_config
+from vlrl.errors import EngineError, UserError, WaitTimeout
 from vlrl.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
@@ -107,6 +112,43 @@ def test_checkpoint_without_weights(work: Workplace) -> None:
     for path in copy.glob("*.safetensors"):
         path.unlink()
     assert f"policy.path {copy}: not a loadable checkpoint" in work.refused(f"policy.path={copy}")
+
+
+def _damage(copy: Path, kind: str) -> None:
+    weights = copy / "model.safetensors"
+    if kind == "cut short":
+        weights.write_bytes(weights.read_bytes()[:20_000])
+        return
+    tensors = load_file(weights)
+    for name in [n for n in tensors if ".layers.0." in n and "visual" not in n]:
+        whole = tensors.pop(name)
+        if kind == "of another shape":
+            tensors[name] = whole[:-1].clone()
+    save_file(tensors, weights, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("cut short", "a safetensors file is damaged or cut short"),
+        ("not there", "are not there: model.language_model.layers.0.input_layernorm.weight, "),
+        ("of another shape", "are of another shape: model.language_model.layers.0.input_layernorm.weight, "),
+    ],
+)
+def test_checkpoint_with_damaged_weights(work: Workplace, kind: str, expected: str) -> None:
+    copy = Path(shutil.copytree(work.model, work.folder / "copy"))
+    _damage(copy, kind)
+    line = work.refused(f"policy.path={copy}")
+    assert f"policy.path {copy}: " in line and expected in line
+
+
+def test_checkpoint_in_the_users_home(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is only found once the weights are loaded is the first mistake."""
+    monkeypatch.setenv("HOME", str(work.model.parent))
+    path = f"policy.path=~/{work.model.name}"
+    assert "nothing is left to train" in work.refused(path, "policy.freeze=[vision, projector, language]")
+    config, run = load_config(work.config, [path]), RunDirectory(work.run)
+    assert launch.prepare_policy(config, run, {}) == str(work.model)
 
 
 def test_checkpoint_without_chat_template(work: Workplace) -> None:
@@ -310,6 +352,58 @@ def test_resume_without_a_run(work: Workplace) -> None:
     assert "not a run directory" in work.refused("--resume")
 
 
+@pytest.mark.parametrize(
+    ("error", "step_done", "kept"),
+    [
+        (ZeroDivisionError("a bug"), False, False),
+        (ZeroDivisionError("a bug"), True, True),
+        (UserError("a mistake"), True, True),
+        (EngineError("the engine failed; see logs/engine.log"), False, True),
+        (WaitTimeout("the engine", 1), False, True),
+        (KeyboardInterrupt(), False, True),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+def test_a_run_that_failed_without_a_result_is_not_in_the_way(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch, error: BaseException, step_done: bool, kept: bool
+) -> None:
+    def train(config: object, run: RunDirectory, *_: object) -> None:
+        run.stage("rl").root.mkdir()
+        run.stage("rl").metrics.write_text('{"step": 1}\n' if step_done else "")
+        raise error
+
+    monkeypatch.setattr("vlrl.training.run.train", train)
+    with suppress(ZeroDivisionError):
+        assert main(["train", str(work.config)]) != 0
+    assert work.run.exists() == kept
+    if kept:
+        assert RunDirectory.open(work.run).state() == "failed"
+
+
+@pytest.mark.parametrize("place", [".", "mine"])
+def test_a_folder_that_was_there_stays_when_a_run_is_refused(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    work.data.unlink()
+    (work.folder / "empty" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(work.folder / "empty" / ("mine" if place == "." else "."))
+    assert f"{work.data}: no such file" in work.refused("--run-dir", place)
+    assert [p.name for p in (work.folder / "empty").rglob("*")] == ["mine"]
+
+
+@pytest.mark.parametrize("home", ["/proc/nope", "below a file"])
+def test_a_home_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    if home == "below a file":
+        (tmp_path / "file").write_text("in the way")
+        home = str(tmp_path / "file")
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    launch.set_environment(threads=1)
+    folder = Path(os.environ["TORCH_EXTENSIONS_DIR"])
+    assert folder.parent == tmp_path and os.access(folder, os.W_OK)
+
+
 def test_show_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(tmp_path / "none")]) == 2
     assert "not a run directory" in capsys.readouterr().err
@@ -329,6 +423,44 @@ def test_init_model_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1 and expected in lines[0]
         assert not (tmp_path / "new").exists()
+
+
+NANO = ["--size", "nano", "--architecture", "qwen3"]
+
+
+def test_init_model_where_nothing_can_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for place in ("/proc/nope", str(tmp_path / "file" / "below"), str(tmp_path / "file" / "below" / "it")):
+        assert main(["init-model", place, *NANO]) == 2
+        line = capsys.readouterr().err.strip()
+        assert line.startswith(f"vlrl: {place}: cannot be written (") and "\n" not in line
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize("place", ["new", "below/new", "empty", "."])
+def test_init_model_writes_whole_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    (tmp_path / "work" / "empty").mkdir(parents=True)
+    if place == ".":
+        (tmp_path / "work" / "empty").rmdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert main(["init-model", place, *NANO]) == 0
+    names = {path.name for path in Path(place).iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+    assert not list((tmp_path / "work").rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.parametrize("limit", [100, 100_000])
+def test_init_model_on_a_full_disk(tmp_path: Path, limit: int, exists: bool) -> None:
+    """First the config does not fit, then the weights do not; nothing of it is left."""
+    out = tmp_path / "model"
+    if exists:
+        out.mkdir()
+    command = [sys.executable, "-c", FULL_DISK, str(limit), "init-model", str(out), *NANO]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"disk full while writing {out}; free space" in done.stderr
+    assert list(tmp_path.rglob("*")) == ([out] if exists else [])
 
 
 def test_dry_run_starts_nothing(work: Workplace) -> None:

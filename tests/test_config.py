@@ -1,5 +1,6 @@
 """The config: what it reads, how it merges, and the one line it says when something is wrong."""
 
+import math
 import subprocess
 import sys
 import time
@@ -115,6 +116,14 @@ def test_a_misspelt_key_is_named_even_where_it_leaves_another_missing(base: Path
         ("objective.tau=0.1", "missing key 'objective.name': whose options these are, one of omd, cispo"),
         ("rl.optimizer.lr=.inf", "key 'rl.optimizer.lr': Input should be a finite number, found inf"),
         ("sampling.timeout_s=.nan", "key 'sampling.timeout_s'"),
+        ("rl.optimizer.lr=nan", "key 'rl.optimizer.lr': Input should be a finite number"),
+        ("sampling.temperature=50", "key 'sampling.temperature': Input should be less than or equal to 2"),
+        ("sampling.temperature=1e-30", "key 'sampling.temperature': Input should be greater than or equal"),
+        ("validation.temperature=2.5", "key 'validation.temperature'"),
+        ("validation.temperature=0", "key 'validation.temperature'"),
+        ("rewards.wrong=1", "key 'rewards.wrong': Input should be less than 1, found 1"),
+        ("rl.optimizer.betas=[0.9, 1]", "key 'rl.optimizer.betas.1': Input should be less than 1, found 1"),
+        ("sft.optimizer.betas=[-1, 0.9]", "key 'sft.optimizer.betas.0': Input should be greater than"),
         (
             "objective={name: cispo, correction: {kind: truncated}}",
             "correction 'truncated' would count the ratio of trainer to sampler twice",
@@ -185,6 +194,24 @@ def test_numbers_in_exponent_form_are_numbers(base: Path) -> None:
     assert load_config(base).rl.optimizer.lr == 1e-6
     config = load_config(base, ["rl.optimizer.lr=3e-5", "sft.optimizer.eps=1E-15"])
     assert (config.rl.optimizer.lr, config.sft.optimizer.eps) == (3e-5, 1e-15)
+    config = load_config(base, ["rl.steps=2e3", "validation.max_prompts=1.e+2"])
+    assert (config.rl.steps, config.validation.max_prompts) == (2000, 100)
+    assert "key 'rl.steps': Input should be a finite number" in complaint(base, "rl.steps=1e999")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "infinity", "12e4567", "1e5"])
+def test_words_that_python_reads_as_numbers_stay_words(base: Path, text: str) -> None:
+    config = load_config(base, [f"name={text}", f"policy.revision={text}"])
+    assert (config.name, config.policy.revision) == (text, text)
+
+
+@pytest.mark.parametrize("temperature", [0.01, 2.0])
+def test_media_ids_are_never_sampled_at_any_legal_temperature(base: Path, temperature: float) -> None:
+    """Against the likeliest token, each adds nothing to an fp32 sum."""
+    from vlrl.policy.logprobs import BAN_BIAS
+
+    sampling = load_config(base, [f"sampling.temperature={temperature}"]).sampling
+    assert math.exp(BAN_BIAS / sampling.temperature) < 1e-20
 
 
 def test_extends_merges_below_left_to_right(base: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The stages on real engines: what a step does to the weights, and what a run leaves behind."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,12 +21,14 @@ from vlrl.errors import UserError
 from vlrl.images import ImageRef, ImageStore
 from vlrl.launch import launch
 from vlrl.objectives import RunningScale, group_advantages
+from vlrl.objectives.metrics import Stats, count
 from vlrl.runs.directory import RunDirectory
 from vlrl.runs.rollouts import read_rollouts
 from vlrl.sampling.base import Sampler, SampleRequest
 from vlrl.schema import read_rows
 from vlrl.training.learn import learn
 from vlrl.training.length import length_term
+from vlrl.training.packing import MicroBatch
 from vlrl.training.parity import check_parity
 from vlrl.training.ranks import start_ranks
 from vlrl.training.rl_batch import GradedRollouts, RlBatch, build_batch, graded_rollouts
@@ -420,3 +423,27 @@ def test_flat_groups_are_refilled_in_rounds(configure: Configure, tmp_path: Path
         assert len({group.prompt.id for group in collected.groups}) == 2
         assert len(collected.discarded) == 1 and is_flat(collected.discarded[0])
         assert len(collected.sampled) == 3
+
+
+ENGINES = [("float32", 0), ("float32", 1), ("float32", 3), ("bfloat16", 1)]
+
+
+@pytest.mark.parametrize(("dtype", "zero"), ENGINES)
+@pytest.mark.parametrize("ruined", ["weights", "gradient"])
+def test_a_step_that_is_not_finite_is_never_saved(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ruined: str, dtype: str, zero: int
+) -> None:
+    """The checkpoint of the last step is due at once; the advice is one that can be followed."""
+    overrides = ["stages=[sft]", "sft.steps=1", f"trainer.zero_stage={zero}", f"trainer.dtype={dtype}"]
+    if ruined == "weights":
+        overrides.append("sft.optimizer={lr: 3.0e+36, weight_decay: 1.0e+4}")  # the gradient is finite
+    else:
+        monkeypatch.setattr("vlrl.training.sft.token_mean_loss", lambda tokens: ruinous)
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match=f"step 1: its {ruined} (is|are) not finite; start a run of another"):
+        run_all(configure(*overrides), run)
+    assert not run.exists()
+
+
+def ruinous(batch: MicroBatch, logprobs: torch.Tensor, entropy: torch.Tensor) -> tuple[torch.Tensor, Stats]:
+    return logprobs.sum() * math.inf, {"tokens": count(logprobs)}

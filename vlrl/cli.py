@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import vlrl
-from vlrl.errors import EngineError, UserError, WaitTimeout
+from vlrl.errors import EngineError, UserError, WaitTimeout, writing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,7 +136,9 @@ def _init_model(arguments: argparse.Namespace) -> None:
         return
     if arguments.out is None:
         raise UserError("init-model: name the folder to write")
-    if arguments.out.is_file() or (arguments.out.is_dir() and any(arguments.out.iterdir())):
+    with writing(arguments.out):
+        taken = arguments.out.is_file() or (arguments.out.is_dir() and any(arguments.out.iterdir()))
+    if taken:
         raise UserError(f"init-model: {arguments.out} exists already; choose a new folder")
     corpus = _corpus(arguments.corpus)
     path = init_model(

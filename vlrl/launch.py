@@ -8,8 +8,8 @@ import ctypes
 import hashlib
 import os
 import platform
-import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from vlrl.config.data import SourceConfig
 from vlrl.config.run import RunConfig
-from vlrl.errors import UserError
+from vlrl.errors import EngineError, WaitTimeout
 from vlrl.images import ImageStore
 from vlrl.runs.directory import RunDirectory
 from vlrl.schema import Kind, read_rows
@@ -82,14 +82,15 @@ def _launch_together(
 
 @contextmanager
 def _outcome(run: RunDirectory, fresh: bool) -> Iterator[None]:
-    """Record how the run ended; one that a mistake ended before its first stage leaves nothing behind.
+    """Record how the run ended; one that an error ended before its first result leaves nothing behind.
 
-    An engine that failed leaves the log which its message names.
+    An engine that failed, or was waited for in vain, leaves the log which says why; an interrupted run stays.
     """
     try:
         yield
     except BaseException as error:
-        if fresh and not run.stages() and isinstance(error, UserError):
+        leaves_log = isinstance(error, (EngineError, WaitTimeout))
+        if fresh and isinstance(error, Exception) and not leaves_log and not run.has_results():
             run.discard()
         else:
             run.fail(f"{type(error).__name__}: {error}")
@@ -103,14 +104,27 @@ def set_environment(threads: int) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    # DeepSpeed's operators are compiled once for each environment: their build files name its paths, so
-    # environments that shared a folder would compile them again and again.
-    environment = hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
-    folder = Path.home() / ".cache" / "vlrl" / f"torch_extensions_{environment}"
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(folder))
+    if "TORCH_EXTENSIONS_DIR" not in os.environ:
+        os.environ["TORCH_EXTENSIONS_DIR"] = _extensions_folder()
     # Rows of ever new lengths would otherwise fill oneDNN's cache of 1024 compiled primitives.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     _use_one_heap()
+
+
+def _extensions_folder() -> str:
+    """Where DeepSpeed's operators are compiled, once for each environment.
+
+    Their build files name its paths, so environments that shared a folder would compile them again and again.
+    """
+    environment = hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
+    try:
+        folder = Path.home() / ".cache" / "vlrl" / f"torch_extensions_{environment}"
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return str(folder)
+    except (OSError, RuntimeError):  # a home that cannot be written, or none
+        pass
+    return tempfile.mkdtemp(prefix="vlrl_torch_extensions_")
 
 
 def _use_one_heap() -> None:
@@ -154,17 +168,15 @@ def prepare_policy(config: RunConfig, run: RunDirectory, data: dict[str, list[Pa
     """Where the first stage's weights lie; random ones are built into the run directory once."""
     if config.policy.init is None:
         assert config.policy.path is not None
-        return config.policy.path
+        # For all who read it: transformers and vLLM know no "~". A Path would make of "./x" the hub id "x".
+        return os.path.expanduser(config.policy.path)
     target = run.root / "policy_init"
     if not target.exists():
         from vlrl.policy.architectures import init_model
 
-        scratch = run.root / "policy_init.tmp"
-        shutil.rmtree(scratch, ignore_errors=True)
         init = config.policy.init
         corpus = _texts(data, ImageStore(run.images))
-        init_model(scratch, init.architecture, init.size, corpus, config.seed)
-        scratch.rename(target)
+        init_model(target, init.architecture, init.size, corpus, config.seed)
     return str(target)
 
 

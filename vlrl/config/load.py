@@ -103,16 +103,6 @@ def _apply(tree: Tree, override: str) -> None:
         node[last] = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"override '{override}': the value is not YAML") from None
-    if isinstance(node[last], str):
-        node[last] = _number(node[last])
-
-
-def _number(text: str) -> str | float:
-    """YAML 1.1 reads 1e-6 as a string; people mean the number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _explain(error: ValidationError, tree: Tree) -> str:

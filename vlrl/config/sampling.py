@@ -2,7 +2,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from vlrl.config.base import Section
+from vlrl.config.base import Section, Temperature
 
 
 class SamplingConfig(Section):
@@ -10,7 +10,7 @@ class SamplingConfig(Section):
 
     engine: Literal["vllm", "transformers"] = "vllm"
     """`transformers` is the small reference sampler for machines without vLLM."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: Temperature = 1.0
     """Of rollouts; the trainer divides its logits by the same."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Only 1.0 keeps the behaviour distribution equal to the policy's."""

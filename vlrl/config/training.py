@@ -1,10 +1,12 @@
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from vlrl.config.base import Section
+from vlrl.config.base import Section, Temperature
 from vlrl.config.prompts import PromptConfig
 from vlrl.trajectory import THINK_CLOSE
+
+_Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimizerConfig(Section):
@@ -12,7 +14,7 @@ class OptimizerConfig(Section):
 
     lr: float = Field(default=1e-6, gt=0)
     """Peak learning rate."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[_Beta, _Beta] = (0.9, 0.95)
     """Adam's moments."""
     eps: float = Field(default=1e-8, gt=0)
     """Adam's epsilon."""
@@ -169,7 +171,7 @@ class ValidationConfig(Section):
 
     samples_per_prompt: int = Field(default=4, gt=0)
     """k of mean@k."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: Temperature = 1.0
     """Of validation samples."""
     max_prompts: int | None = Field(default=None, gt=0)
     """Evaluate only the first of the held-out prompts."""
@@ -215,7 +217,7 @@ class RewardConfig(Section):
     """Deadline of one grading, counted from its start."""
     memory_mb: int = Field(default=1024, gt=0)
     """Address space a grading process may use beyond what it needs to start."""
-    wrong: float = 0.0
+    wrong: float = Field(default=0.0, lt=1)
     """Reward of a wrong, missing or truncated answer; a correct one earns 1."""
     repetition_penalty: float = Field(default=0.0, ge=0)
     """Taken off the reward of a response that was ended because it repeats itself; it earns `wrong`."""

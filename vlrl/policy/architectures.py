@@ -5,12 +5,15 @@
 image processor of the checkpoint they are named after, as published in its `config.json`.
 """
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vlrl.errors import UserError
+from vlrl.errors import UserError, writing
 from vlrl.policy.tokenizer import train_tokenizer
+from vlrl.runs.files import disk_errors
 
 Size = dict[str, Any]
 
@@ -159,25 +162,52 @@ def init_model(
     bfloat16 in the full ones.
 
     Raises:
-        UserError: unknown architecture or size, or a vocabulary that cannot be.
+        UserError: unknown architecture or size, a vocabulary that cannot be, or a folder that cannot be
+            written; nothing is left there then.
     """
     spec = _find(architecture, size)
+    config, processor = make_parts(architecture, size, corpus, vocab_size)
+    out_dir = Path(out_dir)
+    with _new_folder(out_dir) as scratch:
+        _random_model(config, processor, spec["dtype"], seed).save_pretrained(scratch)
+        processor.save_pretrained(scratch)
+    return out_dir
+
+
+def _random_model(config: Any, processor: Any, dtype: str, seed: int) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, GenerationConfig
 
-    config, processor = make_parts(architecture, size, corpus, vocab_size)
-    tokenizer = getattr(processor, "tokenizer", processor)
-    auto_class = AutoModelForCausalLM if architecture == "qwen3" else AutoModelForImageTextToText
+    sees = processor is not getattr(processor, "tokenizer", processor)
+    tokenizer = processor.tokenizer if sees else processor
+    auto_class = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = auto_class.from_config(config, dtype=getattr(torch, spec["dtype"]))
+        model = auto_class.from_config(config, dtype=getattr(torch, dtype))
     model.generation_config = GenerationConfig(
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    out_dir = Path(out_dir)
-    model.save_pretrained(out_dir)
-    processor.save_pretrained(out_dir)
-    return out_dir
+    return model
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """Give a scratch folder; on success what it holds is at `out`, which may exist if it is empty."""
+    place = out.resolve()
+    exists = place.is_dir()  # it stays itself: a shell may stand in it, or a disk be mounted there
+    scratch = (place if exists else place.parent) / f".{place.name}.tmp"
+    with writing(out), disk_errors(place, "free space and run the command again"):
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            scratch.mkdir(parents=True)
+            yield scratch
+            if exists:
+                for path in scratch.iterdir():
+                    path.rename(place / path.name)
+            else:
+                scratch.rename(place)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def make_parts(

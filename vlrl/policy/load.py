@@ -1,5 +1,8 @@
 """Load a checkpoint as a trainable policy."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,9 +35,10 @@ def load_model(path: str, dtype: torch.dtype, revision: str | None = None) -> An
     """A transformers image-text or causal model with packed attention in its language part.
 
     Raises:
-        UserError: the folder or hub id holds no loadable weights, or an architecture that cannot be trained
-            exactly on packed rows.
+        UserError: the folder or hub id holds no loadable weights, or not all of them, or an architecture
+            that cannot be trained exactly on packed rows.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
@@ -43,12 +47,52 @@ def load_model(path: str, dtype: torch.dtype, revision: str | None = None) -> An
         sees = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
         attention = {"": "sdpa", "text_config": PACKED_ATTENTION} if sees else PACKED_ATTENTION
-        model = auto.from_pretrained(path, revision=revision, dtype=dtype, attn_implementation=attention)
+        with _without_report():
+            model, loading = auto.from_pretrained(
+                path,
+                revision=revision,
+                dtype=dtype,
+                attn_implementation=attention,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below
+            )
+    except SafetensorError as error:
+        raise UserError(
+            f"policy.path {path}: a safetensors file is damaged or cut short ({error}); copy it again"
+        ) from None
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"policy.path {path}: not a loadable checkpoint ({reason})") from None
+    _check_complete(path, loading)
     check_supported(path, model)
     return model
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Without transformers' table of the keys that `_check_complete` speaks of."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(_is_error)  # a higher level of this logger makes transformers look for more to say
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_error)
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
+def _check_complete(path: str, loading: dict[str, Any]) -> None:
+    """transformers fills with random numbers what a checkpoint lacks; tied weights are not lacking."""
+    mismatched = {key for key, *_ in loading["mismatched_keys"]}
+    for keys, wrong in ((loading["missing_keys"], "not there"), (mismatched, "of another shape")):
+        if keys:
+            first, more = sorted(keys)[:3], "" if len(keys) <= 3 else f" and {len(keys) - 3} more"
+            raise UserError(
+                f"policy.path {path}: weights that its config.json asks for are {wrong}: "
+                f"{', '.join(first)}{more}; copy the whole checkpoint again"
+            )
 
 
 def part_of(parameter_name: str) -> Part:

@@ -296,10 +296,10 @@ def join_media(images: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Ten
 
 def _load_part(auto: Any, path: str, revision: str | None) -> Any:
     looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
-    if looks_local and not Path(path).expanduser().is_dir():
+    if looks_local and not Path(path).is_dir():
         raise UserError(f"policy.path {path}: no such folder; correct the path or name a hub id")
     try:
-        return auto.from_pretrained(str(Path(path).expanduser()) if looks_local else path, revision=revision)
+        return auto.from_pretrained(path, revision=revision)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"policy.path {path}: not a loadable checkpoint ({reason})") from None

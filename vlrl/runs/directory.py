@@ -26,7 +26,7 @@ from typing import Literal, get_args
 from vlrl.config import RunConfig, differing_keys, dump_config, load_config
 from vlrl.config.run import Stage
 from vlrl.errors import UserError, writing
-from vlrl.runs.checkpoints import remove_leftovers
+from vlrl.runs.checkpoints import list_checkpoints, remove_leftovers
 from vlrl.runs.environment import describe_environment
 from vlrl.runs.files import read_json, write_json, write_text
 
@@ -94,9 +94,10 @@ class StageDirectory:
 class RunDirectory:
     """A run on disk. `create` and `resume` make this process its owner; `open` only reads."""
 
-    def __init__(self, root: Path, lock: FileIO | None = None) -> None:
+    def __init__(self, root: Path, lock: FileIO | None = None, *, made: bool = False) -> None:
         self.root = root
         self._lock = lock
+        self._made = made  # by this object: an empty folder of the user's is not removed with the run
 
     @classmethod
     def create(cls, root: str | Path, config: RunConfig, command: Sequence[str]) -> "RunDirectory":
@@ -108,9 +109,10 @@ class RunDirectory:
         root = Path(root)
         _refuse_occupied(root)
         with writing(root):
+            made = not root.exists()
             root.mkdir(parents=True, exist_ok=True)
             lock = _acquire(root)
-        run = cls(root, lock)
+        run = cls(root, lock, made=made)
         _refuse_occupied(root)
         write_text(run.config_path, dump_config(config))
         run._record_start(command)
@@ -194,6 +196,15 @@ class RunDirectory:
         """The stages begun so far, in training order."""
         return [self.stage(name) for name in get_args(Stage) if (self.root / name).is_dir()]
 
+    def has_results(self) -> bool:
+        """Whether any stage has a checkpoint, a step's metrics or a measurement."""
+        return any(
+            list_checkpoints(stage.checkpoints)
+            or (stage.metrics.is_file() and stage.metrics.stat().st_size > 0)
+            or stage.validation.is_dir()
+            for stage in self.stages()
+        )
+
     def check_config(self, new: RunConfig) -> None:
         """
         Raises:
@@ -263,8 +274,12 @@ class RunDirectory:
         self._release("failed", reason)
 
     def discard(self) -> None:
-        """Remove the run's folder and let go of it, as if it had never begun."""
-        shutil.rmtree(self.root)
+        """Remove what the run wrote, its folder too if it made it, and let go of it: as if it never began."""
+        if self._made:
+            shutil.rmtree(self.root)
+        else:
+            for path in self.root.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._unlock()
 
     def _release(self, state: State, reason: str | None = None) -> None:

@@ -111,7 +111,7 @@ def is_disk_full(error: BaseException, folder: Path) -> bool:
         return False
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in DISK_FULL
-    if "No space left on device" in str(error) or "Disk quota exceeded" in str(error):
+    if any(os.strerror(number) in str(error) for number in DISK_FULL):
         return True
     return _is_writer_error(error) and not _has_room(folder)
 

@@ -28,7 +28,7 @@ def checkpoint_digests(path: str) -> dict[str, str]:
 
     Covers the config, the index and every small weight file, and size and header of large ones.
     """
-    folder = Path(path).expanduser()
+    folder = Path(path)
     patterns = ("config.json", "*.index.json", "*.safetensors")
     return {file.name: _digest(file) for pattern in patterns for file in sorted(folder.glob(pattern))}
 

@@ -99,16 +99,31 @@ class TrainEngine:
         self._engine.step()
         self.steps_taken += 1
         merged = {key: float(value) for key, value in merge_stats(parts).items()}
+        merged["ruined_max"] = float(not self._weights_are_finite())
         summary = self.ranks.sum(merged)
         summary["grad_norm"] = float(self._engine.get_global_grad_norm() or self._grad_norm)
-        if not math.isfinite(summary["grad_norm"]):
-            # Neither published nor saved: the run ends on its last good checkpoint.
-            raise UserError(
-                f"the gradient of optimizer step {self.steps_taken} is not finite; lower the learning rate "
-                "or grad_clip, then resume from the last checkpoint"
-            )
+        # DeepSpeed's norm of what is not finite is inf, or -1.
+        self._refuse(not 0 <= summary["grad_norm"] < math.inf, "gradient is")
+        self._refuse(summary.pop("ruined_max") > 0, "weights are")
         summary["lr"] = lr
         return summary
+
+    def _weights_are_finite(self) -> bool:
+        """Of this rank's share under ZeRO-3."""
+        weights = (getattr(p, "ds_tensor", p) for p in self.policy.parameters() if p.requires_grad)
+        return all(bool(weight.isfinite().all()) for weight in weights)
+
+    def _refuse(self, ruined: bool, what: str) -> None:
+        """End the run before the step is published or saved: every checkpoint holds finite weights.
+
+        The last one may be on its way to ruin all the same, and a resumed run would repeat its steps.
+        """
+        if ruined:
+            raise UserError(
+                f"optimizer step {self.steps_taken}: its {what} not finite; start a run of another name "
+                "with a lower learning rate, and with policy.path at the policy folder of a checkpoint from "
+                "before the trouble if there is one"
+            )
 
     def logprobs(self, batches: Iterable[MicroBatch], documents: int) -> list[list[float]]:
         """Log-probs of the scored tokens of every document, under the current weights, on every rank."""
