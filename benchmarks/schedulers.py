@@ -1,15 +1,21 @@
 """SIMULATED: how long steps take under each schedule when lengths are heavy-tailed.
 
-    python benchmarks/schedulers.py                          # log-normal lengths
-    python benchmarks/schedulers.py --lengths runs/quickstart  # those a run recorded
+    python benchmarks/schedulers.py                              # log-normal lengths
+    python benchmarks/schedulers.py --lengths RUN                # those a run recorded
+    python benchmarks/schedulers.py --lengths REPLIES.json.gz --mean 2000    # a model's stored replies
+
+Replies are LiveCodeBench's `*_eval_all.json`; their lengths in characters are scaled to a mean in tokens.
 
 The collectors are the real ones; the sampler is a clock. It decodes so many sequences at a time, each at so
 many tokens a second, and the trainer takes so many seconds a step. No model runs.
 """
 
 import argparse
+import gzip
 import heapq
+import json
 import random
+import statistics
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -112,7 +118,7 @@ class NoText:
 
 def main() -> None:
     arguments = _arguments()
-    lengths = _recorded(arguments.lengths) if arguments.lengths else _log_normal()
+    lengths = _lengths(arguments)
     mean = sum(lengths) / len(lengths)
     title = f"SIMULATED: {arguments.steps} steps, {len(lengths)} lengths of {mean:.0f} tokens on average"
     table = Table("schedule", "seconds a step", "times", "sampler", "trainer", "lag", title=title)
@@ -156,15 +162,34 @@ def _log_normal() -> list[int]:
     return [min(LONGEST, 1 + int(generator.lognormvariate(7.6, 1.0))) for _ in range(10_000)]
 
 
-def _recorded(root: Path) -> list[int]:
+def _lengths(arguments: argparse.Namespace) -> list[int]:
+    if arguments.lengths is None:
+        lengths = _log_normal()
+    elif arguments.lengths.is_dir():
+        lengths = _of_run(arguments.lengths)
+    else:
+        lengths = _of_replies(arguments.lengths)
+    if arguments.mean:
+        scale = arguments.mean / statistics.mean(lengths)
+        lengths = [min(LONGEST, max(1, round(scale * length))) for length in lengths]
+    return lengths
+
+
+def _of_run(root: Path) -> list[int]:
     stage = RunDirectory.open(root).stage("rl")
     paths = sorted((stage.root / "rollouts").glob("*.parquet"))
     return [len(r.response_ids) for path in paths for g in read_rollouts(path) for r in g.rollouts]
 
 
+def _of_replies(path: Path) -> list[int]:
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as stream:
+        return [len(reply) for problem in json.load(stream) for reply in problem["output_list"]]
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--lengths", type=Path, help="a run whose rollouts' lengths are used")
+    parser.add_argument("--lengths", type=Path, help="a run, or a file of replies, whose lengths are used")
+    parser.add_argument("--mean", type=float, help="scale the lengths to this many tokens on average")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--slots", type=int, default=256, help="sequences decoded at a time")
     parser.add_argument("--speed", type=float, default=50.0, help="tokens a second of each")
