@@ -130,7 +130,7 @@ class Bench:
 
 def _capacity(documents: list[TrainDocument], count: int) -> int:
     """The fewest tokens a micro-batch with which there are `count` of them."""
-    lengths, shared = document_lengths(documents)
+    lengths, shared = document_lengths([d for d in documents if d.scored])
     tokens = max(lengths)
     while len(plan(lengths, shared, tokens)) > count:
         tokens += 1
