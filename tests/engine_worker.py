@@ -63,7 +63,7 @@ OBJECTIVES: dict[str, ObjectiveConfig] = {
     "omd": OmdConfig(),
     "omd per length": OmdConfig(form="per_length", truncated="mask"),
     "omd token": OmdConfig(form="token", baseline="log_mean_exp"),
-    "omd geometric": OmdConfig(correction=CorrectionConfig(kind="geometric", low=0.98)),
+    "omd geometric": OmdConfig(correction=CorrectionConfig(kind="geometric", low=0.98, high=2)),
 }
 SPLITS = (1, 2, 4)
 

@@ -132,6 +132,23 @@ def test_a_misspelt_key_is_named_even_where_it_leaves_another_missing(base: Path
             "objective={name: omd, correction: {kind: masked}}",
             "correction 'masked' weighs tokens, but this loss has one term a rollout",
         ),
+        (
+            "objective={name: rloo, correction: {kind: geometric, high: 0.9}}",
+            "low (0.999) is above high (0.9)",
+        ),
+        ("objective={name: cispo, is_cap_max: 1e9}", "key 'objective.is_cap_max': Input should be less than"),
+        ("objective={name: minirl, is_cap_max: 1e9}", "key 'objective.is_cap_max': Input should be less"),
+        ("objective={name: grpo, dual_clip: 1e9}", "key 'objective.dual_clip': Input should be less than"),
+        ("objective={name: gspo, clip_high: 1e9}", "key 'objective.clip_high': Input should be less than"),
+        (
+            "objective={name: rloo, correction: {kind: truncated, high: 1e9}}",
+            "key 'objective.correction.high': Input should be less than",
+        ),
+        ("objective={name: grpo, baseline: none}", "normalisation 'group' divides by a spread within groups"),
+        (
+            "objective={name: rloo, baseline: none, normalisation: ema}",
+            "normalisation 'ema' divides by a spread within groups",
+        ),
         ("objective={name: dr_grpo}", "aggregation 'constant' needs 'constant_length'"),
         ("objective={name: grpo, kl: {coefficient: 0.1, estimator: k1}}", "'k1' has no gradient on average"),
         ("nonsense", "override 'nonsense': write key.path=value"),

@@ -34,7 +34,8 @@ def group_advantages(
             `scale`; "tokens": minus the mean and over the std, ddof=1, of all loss-bearing tokens
             (REINFORCE++).
         baseline: "mean" of the group, the sample included (k1.5 eq. 3); "leave_one_out": mean of the others
-            (RLOO); "log_mean_exp": tau * log mean exp(r / tau), k1.5's tau log Z; "none".
+            (RLOO); "log_mean_exp": tau * log mean exp(r / tau), k1.5's tau log Z; "none", which "group"
+            and "ema" rule out: they divide by a spread within groups, next to nothing beside raw rewards.
         tau: for "log_mean_exp", above 0.
         lengths: int64 [N], loss-bearing tokens of each rollout, for "tokens".
         scale: for "ema", the running root mean square of advantages (`RunningScale`).
@@ -44,6 +45,7 @@ def group_advantages(
         float32 [N].
     """
     wide = rewards.double()
+    assert baseline != "none" or normalisation not in ("group", "ema"), "needs a baseline"
     flat = zero_variance(rewards, group)[group]
     advantages = wide
     if baseline != "none":

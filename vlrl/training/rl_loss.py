@@ -138,9 +138,9 @@ def _token_terms(tokens: _Tokens, objective: AnyObjective) -> tuple[Tensor, Stat
 
 def _correction(tokens: _Tokens, objective: AnyObjective) -> tuple[Tensor, Stats]:
     """Factors [T]."""
-    kind, low, high = objective.correction.kind, objective.correction.low, objective.correction.high
+    kind = objective.correction.kind
     assert kind != "none"
-    n = len(tokens.advantages)
+    n, (low, high) = len(tokens.advantages), objective.correction.bounds
     return correction_weights(tokens.old, tokens.behaviour, tokens.owner, n, kind, low, high)
 
 

@@ -1,0 +1,100 @@
+"""From graded groups to a batch and its loss, by configs as written and numbers worked out by hand."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from vlrl.config import RunConfig, build_config
+from vlrl.config.objective import AnyObjective, TpoConfig
+from vlrl.objectives.metrics import mean_stats
+from vlrl.training.length import length_term
+from vlrl.training.packing import MicroBatch
+from vlrl.training.rl_batch import GradedRollouts, RlBatch, aimed, build_batch, graded_rollouts
+from vlrl.training.rl_loss import rl_loss
+from vlrl.trajectory import FinishReason, Group, Prompt, Rollout, Segment, Verdict
+
+
+def configure(objective: dict[str, Any], **more: Any) -> RunConfig:
+    rl = {"max_response_tokens": 20} | more.pop("rl", {})
+    tree = {"name": "t", "policy": {"path": "p"}, "data": {"train": [{"path": "rows.jsonl"}]}}
+    return build_config(tree | {"objective": objective, "rl": rl} | more, "test")
+
+
+def group(*members: tuple[float, int] | tuple[float, int, FinishReason]) -> Group:
+    """Members are (reward, tokens, how it ended), each token sampled with -1."""
+    rollouts = []
+    for index, (reward, tokens, *reason) in enumerate(members):
+        ended = reason[0] if reason else "stop"
+        segment = Segment([50 + index] * tokens, [-1.0] * tokens, 0, [1] * tokens, ended)
+        rollouts.append(Rollout("p", index, [1, 2], [segment]))
+        rollouts[-1].verdict = Verdict(reward, "correct" if reward > 0 else "wrong")
+    return Group(Prompt("p", [], [], "exact", "5"), rollouts)
+
+
+def graded_of(config: RunConfig, *groups: Group) -> GradedRollouts:
+    length = length_term(config, 1)
+    graded = graded_rollouts(list(groups), config.objective, config.rl.partial, length)
+    assert graded is not None
+    return graded
+
+
+def batch_of(config: RunConfig, *groups: Group) -> RlBatch:
+    batch = build_batch(graded_of(config, *groups), config.objective)
+    assert batch is not None
+    return batch
+
+
+def lost(
+    batch: RlBatch, objective: AnyObjective, by: float = 0.0
+) -> tuple[float, list[float], dict[str, float]]:
+    """Value, gradient and statistics where every token is `by` likelier than it was when it was sampled."""
+    owner = torch.tensor([i for i, d in enumerate(batch.documents) for _ in range(d.scored)])
+    micro = MicroBatch(None, torch.arange(len(batch.documents)), owner)  # type: ignore[arg-type]
+    now = torch.cat(batch.behaviour).double().add(by).requires_grad_()
+    start = [(b + by).tolist() for b in batch.behaviour]
+    value, stats = rl_loss(batch, objective, start)(micro, now, torch.zeros_like(now))
+    (gradient,) = torch.autograd.grad(value, now)
+    return float(value.detach()), gradient.tolist(), mean_stats(stats)
+
+
+# ---------------------------------------------------------------- corrections, caps
+
+
+@pytest.mark.parametrize(
+    ("correction", "factor"),
+    [  # every token's ratio is e^0.1 = 1.105171; of k3 0.005171 nats
+        ({"kind": "k3", "high": 0.01}, 1.0),
+        ({"kind": "k3", "high": 0.001}, 0.0),
+        ({"kind": "k3"}, 1.0),
+        ({"kind": "truncated", "high": 0.3}, 0.3),
+        ({"kind": "sequence_truncated", "high": 0.3}, 0.3),
+        ({"kind": "truncated"}, math.exp(0.1)),
+        ({"kind": "masked"}, math.exp(0.1)),
+        ({"kind": "masked", "high": 1.1}, 0.0),
+        ({"kind": "sequence_masked", "low": 1.2}, math.exp(0.2)),
+        ({"kind": "geometric"}, 0.0),
+        ({"kind": "geometric", "high": 1.2}, 1.0),
+    ],
+)
+def test_corrections_work_at_the_bounds_that_are_published(correction: dict[str, Any], factor: float) -> None:
+    config = configure({"name": "rloo", "correction": correction})
+    batch = batch_of(config, group((1.0, 2), (0.0, 2)))
+    *_, stats = lost(batch, config.objective, by=0.1)
+    assert stats["correction_mean"] == pytest.approx(factor, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        {"name": "cispo", "is_cap_max": 4.8e8},
+        {"name": "minirl", "is_cap_max": 4.8e8},
+        {"name": "grpo", "dual_clip": 4.8e8, "clip_high": 4.7e8},
+        {"name": "rloo", "correction": {"kind": "truncated", "high": 4.8e8}},
+    ],
+)
+def test_the_largest_cap_that_a_config_takes_is_one_that_losses_take(objective: dict[str, Any]) -> None:
+    config = configure(objective)
+    batch = batch_of(config, group((1.0, 2), (0.0, 2)))
+    assert math.isfinite(lost(batch, config.objective)[0])
