@@ -55,6 +55,7 @@ OBJECTIVES: dict[str, ObjectiveConfig] = {
     "grpo masked": GrpoConfig(old="trainer", correction=CorrectionConfig(kind="masked", low=0.96)),
     "gspo": GspoConfig(clip_low=0.2, clip_high=0.3),
     "gspo kl": GspoConfig(level="token", clip_low=0.2, clip_high=0.3, kl=KlConfig(coefficient=0.5)),
+    "gspo mean kl": GspoConfig(clip_low=0.2, clip_high=0.3, truncated="mask", kl=KlConfig(coefficient=0.5)),
     "rloo": RlooConfig(),
     "rloo truncated": RlooConfig(correction=CorrectionConfig(kind="sequence_truncated", high=0.9)),
     "reinforce++": ReinforcePlusPlusConfig(),

@@ -98,3 +98,31 @@ def test_the_largest_cap_that_a_config_takes_is_one_that_losses_take(objective: 
     config = configure(objective)
     batch = batch_of(config, group((1.0, 2), (0.0, 2)))
     assert math.isfinite(lost(batch, config.objective)[0])
+
+
+# ------------------------------------------------------------------------- KL
+
+
+@pytest.mark.parametrize(
+    ("objective", "scale"),
+    [  # rollouts of 2 and 4 tokens: what a token's KL weighs beside 0.25 * k
+        ({"name": "gspo", "level": "sequence"}, [1 / 4, 1 / 8]),
+        ({"name": "gspo", "level": "token"}, [1 / 4, 1 / 8]),
+        ({"name": "omd", "form": "per_length"}, [1 / 4, 1 / 8]),
+        ({"name": "omd"}, [1 / 2, 1 / 2]),
+        ({"name": "omd", "form": "token"}, [1 / 2, 1 / 2]),
+        ({"name": "rloo"}, [1 / 2, 1 / 2]),
+    ],
+)
+def test_the_kl_is_on_the_scale_of_the_loss(objective: dict[str, Any], scale: list[float]) -> None:
+    """k2 of a distance of 0.3 is 0.045 a token, its gradient 0.3."""
+    config = configure(objective | {"kl": {"coefficient": 0.25, "estimator": "k2"}})
+    batch = batch_of(config, group((1.0, 2), (0.0, 4)))
+    batch.frozen = [(b - 0.3).tolist() for b in batch.behaviour]
+    value, gradient, _ = lost(batch, config.objective)
+    plain = config.objective.model_copy(update={"kl": configure({"name": "omd"}).objective.kl})
+    without, slopes, _ = lost(batch, plain)
+    weights = [scale[0]] * 2 + [scale[1]] * 4
+    assert value - without == pytest.approx(0.25 * 0.045 * sum(weights), rel=1e-4)
+    found = [g - s for g, s in zip(gradient, slopes, strict=True)]
+    assert found == pytest.approx([0.25 * 0.3 * w for w in weights], rel=1e-4)

@@ -98,6 +98,11 @@ class Objective(Section):
         return False
 
     @property
+    def means_of_tokens(self) -> bool:
+        """Whether a rollout's term is on the scale of one token, not of their sum: so is its KL then."""
+        return False
+
+    @property
     def reads_start(self) -> bool:
         """Whether the loss reads the trainer's own log-probs at the start of the iteration."""
         return self.correction.kind != "none"
@@ -139,6 +144,10 @@ class OmdConfig(Objective):
     @property
     def terms_of_rollouts(self) -> bool:
         return True
+
+    @property
+    def means_of_tokens(self) -> bool:
+        return self.form == "per_length"
 
     @property
     def reads_start(self) -> bool:
@@ -271,6 +280,10 @@ class GspoConfig(Objective):
 
     @property
     def terms_of_rollouts(self) -> bool:
+        return self.level == "sequence"
+
+    @property
+    def means_of_tokens(self) -> bool:
         return self.level == "sequence"
 
 
