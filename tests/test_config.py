@@ -255,6 +255,14 @@ def test_two_children_of_one_parent_are_no_cycle(base: Path, tmp_path: Path) -> 
     assert load_config(tmp_path / "both.yaml") == load_config(base)
 
 
+@pytest.mark.parametrize("segments", ["last", "within_k"])
+def test_target_policy_optimization_needs_whole_responses(base: Path, segments: str) -> None:
+    partial = f"rl.partial={{phase_tokens: 64, loss_segments: {segments}}}"
+    said = f"rl.partial.loss_segments must be 'all', not '{segments}'"
+    assert said in complaint(base, "objective.name=tpo", partial)
+    load_config(base, ["objective.name=tpo", partial, "rl.partial.loss_segments=all"])
+
+
 def test_another_objective_leaves_the_options_of_the_one_below(base: Path) -> None:
     base.write_text(BASE + "objective: {name: cispo, is_cap_max: 4}")
     kept = load_config(base, ["objective.aggregation=token"]).objective

@@ -126,3 +126,27 @@ def test_the_kl_is_on_the_scale_of_the_loss(objective: dict[str, Any], scale: li
     assert value - without == pytest.approx(0.25 * 0.045 * sum(weights), rel=1e-4)
     found = [g - s for g, s in zip(gradient, slopes, strict=True)]
     assert found == pytest.approx([0.25 * 0.3 * w for w in weights], rel=1e-4)
+
+
+# ------------------------------------------------------ rollouts without tokens
+
+
+@pytest.mark.parametrize("length_normalised", [False, True])
+def test_a_masked_rollout_has_no_part_in_target_policy_optimization(length_normalised: bool) -> None:
+    """Rewards 1, 0, 0 with the last masked: z-scores sqrt(2) and -1/sqrt(2) of two equal rollouts."""
+    config = configure({"name": "tpo", "truncated": "mask", "length_normalised": length_normalised})
+    assert isinstance(config.objective, TpoConfig)
+    batch = batch_of(config, group((1.0, 5), (0.0, 5), (0.0, 7, "length")))
+    found = aimed(batch, config.objective, [b.tolist() for b in batch.behaviour]).advantages
+    share = math.exp(math.sqrt(2)) / (math.exp(math.sqrt(2)) + math.exp(-math.sqrt(0.5)))
+    assert found.tolist() == pytest.approx([share - 0.5, 0.5 - share, 0.0], abs=1e-5)
+
+
+@pytest.mark.parametrize("objective", [{"name": "omd"}, {"name": "gspo"}, {"name": "gspo", "level": "token"}])
+def test_statistics_of_rollouts_are_of_those_in_the_loss(objective: dict[str, Any]) -> None:
+    config = configure(objective | {"truncated": "mask"})
+    groups = group((1.0, 2), (0.0, 4, "length"), (1.0, 3, "length"), (0.0, 5))
+    *_, stats = lost(batch_of(config, groups), config.objective, by=0.1)
+    assert stats["sequences"] == 2
+    if objective["name"] == "gspo":
+        assert stats["sequence_ratio_mean"] == pytest.approx(math.exp(0.1), rel=1e-5)

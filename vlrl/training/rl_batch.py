@@ -157,9 +157,8 @@ def aimed(batch: RlBatch, objective: TpoConfig, current: DocumentLogprobs) -> Rl
     now = torch.tensor([sum(values) for values in current], dtype=torch.float64)
     then = torch.stack([values.double().sum() for values in batch.behaviour])
     if objective.length_normalised:
-        lengths = torch.tensor([d.scored for d in batch.documents]).clamp(min=1)
-        now, then = now / lengths, then / lengths
-    advantages = target_advantages(batch.rewards, batch.group, now, then, objective.eta)
+        now, then = now / lengths.clamp(min=1), then / lengths.clamp(min=1)
+    advantages = target_advantages(batch.rewards, batch.group, now, then, objective.eta, lengths > 0)
     return replace(batch, advantages=advantages)
 
 
