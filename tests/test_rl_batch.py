@@ -128,6 +128,58 @@ def test_the_kl_is_on_the_scale_of_the_loss(objective: dict[str, Any], scale: li
     assert found == pytest.approx([0.25 * 0.3 * w for w in weights], rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("truncated", "partial"),
+    [("keep", None), ("mask", None), ("keep", {"phase_tokens": 8, "loss_segments": "last"})],
+)
+def test_the_kl_in_the_reward_is_of_every_sampled_token(truncated: str, partial: Any) -> None:
+    """4, 3 and 5 tokens, 0.2 nats from the start policy each, and one injected: 0.8, 0.6 and 1.0 off."""
+    kl = {"coefficient": 1.0, "where": "reward"}
+    config = configure({"name": "rloo", "truncated": truncated, "kl": kl}, rl={"partial": partial})
+    members = group((1.0, 4), (0.0, 3, "length"), (0.0, 5))
+    whole = members.rollouts[2]
+    ids = whole.response_ids
+    whole.segments = [
+        Segment(ids[:3], [-1.0] * 3, 0, [1] * 3, "interrupted"),
+        Segment([9], [0.0], 0, [0], "interrupted"),
+        Segment(ids[3:], [-1.0] * 2, 4, [1] * 2, "stop"),
+    ]
+    graded = graded_of(config, members)
+    sampled = graded.sampled()
+    assert [d.scored for d in sampled] == [4, 3, 5]
+    frozen = [[-1.2] * d.scored for d in sampled]
+    batch = build_batch(graded, config.objective, frozen=frozen)
+    assert batch is not None and batch.frozen is None
+    assert batch.rewards.tolist() == pytest.approx([0.2, -0.6, -1.0], abs=1e-6)
+
+
+# --------------------------------------------------------------- zero variance
+
+
+def test_a_punishment_for_length_makes_no_group_worth_keeping() -> None:
+    """All wrong, the last too long: scaled by the group's std its tiny punishment would be -1.5."""
+    overlong = {"kind": "overlong", "weight": 1.0, "cache_tokens": 10}
+    config = configure({"name": "dapo"}, rewards={"wrong": -1.0, "length": overlong})
+    wrong = group((-1.0, 5), (-1.0, 5), (-1.0, 5), (-1.0, 11))
+    assert build_batch(graded_of(config, wrong), config.objective) is None
+    batch = batch_of(config, wrong, group((1.0, 5), (-1.0, 11)))
+    assert batch.groups == 1 and batch.rewards.tolist() == pytest.approx([1.0, -1.1])
+    kept = configure({"name": "dapo", "drop_zero_variance": False}, rewards={"length": overlong})
+    assert batch_of(kept, wrong).groups == 1
+
+
+def test_the_kl_makes_no_group_worth_keeping() -> None:
+    config = configure({"name": "dapo", "kl": {"coefficient": 0.1, "where": "reward"}})
+    graded = graded_of(config, group((0.0, 4), (0.0, 9)))
+    assert build_batch(graded, config.objective, frozen=[[-2.0] * 4, [-3.0] * 9]) is None
+
+
+def test_the_length_reward_of_k15_does() -> None:
+    """All right, 4 and 9 tokens: 0.5 and -0.5, a tenth of it."""
+    config = configure({"name": "dapo"}, rewards={"length": {"kind": "k15", "weight": 0.1}})
+    assert batch_of(config, group((1.0, 4), (1.0, 9))).rewards.tolist() == pytest.approx([1.05, 0.95])
+
+
 # ------------------------------------------------------ rollouts without tokens
 
 

@@ -58,7 +58,8 @@ class KlConfig(Section):
     coefficient: float = Field(default=0.0, ge=0)
     """Weight; 0 is off and loads no reference policy."""
     where: Literal["loss", "reward"] = "loss"
-    """A term of the loss, or taken off each rollout's reward (its sum over tokens) before advantages."""
+    """A term of the loss, or taken off each rollout's reward before advantages: its sum over all tokens that
+    were sampled, those too that `truncated` or `rl.partial` leave out of the loss."""
     estimator: Literal["k1", "k2", "k3"] = "k3"
     """Of the loss term; the reward always takes k1. k3 is GRPO's."""
 
@@ -73,7 +74,11 @@ class Objective(Section):
     """What every objective has."""
 
     drop_zero_variance: bool = True
-    """Drop groups whose rewards are all equal; dropped groups are not refilled (ScaleRL section 3.2)."""
+    """Drop groups whose rewards are all equal; dropped groups are not refilled (ScaleRL section 3.2).
+
+    Of the verdicts alone: neither a punishment for length nor the KL makes such a group worth keeping. k1.5's
+    length reward does, since it compares the group's responses: under `rewards.length.kind: k15` it counts.
+    """
     truncated: Literal["keep", "mask", "penalise"] = "keep"
     """Of rollouts cut by length. `keep`: what they held when they were cut is graded like any other, and one
     without an answer earns `rewards.wrong`. `mask`: graded so, counted in the baseline, out of the loss.

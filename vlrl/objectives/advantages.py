@@ -1,5 +1,6 @@
 """Group-relative advantages, computed once over the global batch, before any split."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -142,6 +143,11 @@ def zero_variance(rewards: Tensor, group: Tensor, tolerance: float = 1e-6) -> Te
     lowest = blank.scatter_reduce(0, group, wide, "amin", include_self=False)
     scale = torch.maximum(highest.abs(), lowest.abs()).clamp(min=1.0)
     return highest - lowest <= tolerance * scale
+
+
+def all_equal(rewards: Sequence[float]) -> bool:
+    """Whether one group is without variance, as `zero_variance` says; so is a group without rewards."""
+    return bool(zero_variance(torch.tensor(rewards), torch.zeros(len(rewards), dtype=torch.int64)).all())
 
 
 def sum_by_group(values: Tensor, group: Tensor) -> Tensor:
