@@ -194,6 +194,24 @@ def test_a_masked_rollout_has_no_part_in_target_policy_optimization(length_norma
     assert found.tolist() == pytest.approx([share - 0.5, 0.5 - share, 0.0], abs=1e-5)
 
 
+@pytest.mark.parametrize("length_normalised", [False, True])
+def test_the_gradient_of_target_policy_optimization_is_the_cross_entropys(length_normalised: bool) -> None:
+    """-sum q log softmax(L) by autograd, L the sums or the means of 3, 5 and 4 tokens."""
+    config = configure({"name": "tpo", "length_normalised": length_normalised})
+    assert isinstance(config.objective, TpoConfig)
+    batch = batch_of(config, group((1.0, 3), (0.0, 5), (0.0, 4)))
+    moved = [(b + 0.1 * i).tolist() for i, b in enumerate(batch.behaviour)]
+    batch = aimed(batch, config.objective, moved)
+    now = [torch.tensor(row, dtype=torch.float64, requires_grad=True) for row in moved]
+    divisor = torch.tensor([3.0, 5.0, 4.0] if length_normalised else [1.0] * 3)
+    old = torch.stack([b.double().sum() for b in batch.behaviour]) / divisor
+    z_scores = torch.tensor([math.sqrt(2), -math.sqrt(0.5), -math.sqrt(0.5)])
+    target = (old + z_scores).softmax(0)
+    logits = torch.stack([row.sum() for row in now]) / divisor
+    wanted = torch.cat(torch.autograd.grad(-(target * logits.log_softmax(0)).sum(), now))
+    assert lost(batch, config.objective)[1] == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
 @pytest.mark.parametrize("objective", [{"name": "omd"}, {"name": "gspo"}, {"name": "gspo", "level": "token"}])
 def test_statistics_of_rollouts_are_of_those_in_the_loss(objective: dict[str, Any]) -> None:
     config = configure(objective | {"truncated": "mask"})

@@ -325,7 +325,8 @@ class TpoConfig(Objective):
     eta: float = Field(default=1.0, gt=0)
     """Temperature of the target."""
     length_normalised: bool = False
-    """Softmax over mean log-probs; over their sums (the paper) it is all but one-hot for long rollouts."""
+    """A rollout's log-prob is a mean over its tokens; with sums (the paper) the softmax over long rollouts is
+    all but one-hot."""
 
     @property
     def normalisation(self) -> Normalisation:

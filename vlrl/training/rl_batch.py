@@ -236,6 +236,7 @@ def _advantages(
 
 def _weights(lengths: Tensor, group: Tensor, advantages: Tensor, objective: AnyObjective) -> Tensor:
     if isinstance(objective, TpoConfig):
-        return prompt_weights(lengths, group)
+        weights = prompt_weights(lengths, group)
+        return weights / lengths.clamp(min=1) if objective.length_normalised else weights
     constant = objective.constant_length if isinstance(objective, TokenObjective) else None
     return token_weights(lengths, group, objective.aggregation, constant, advantages)
