@@ -55,6 +55,7 @@ OBJECTIVES: dict[str, ObjectiveConfig] = {
     "grpo masked": GrpoConfig(old="trainer", correction=CorrectionConfig(kind="masked", low=0.96)),
     "gspo": GspoConfig(clip_low=0.2, clip_high=0.3),
     "gspo kl": GspoConfig(level="token", clip_low=0.2, clip_high=0.3, kl=KlConfig(coefficient=0.5)),
+    "gspo mean kl": GspoConfig(clip_low=0.2, clip_high=0.3, truncated="mask", kl=KlConfig(coefficient=0.5)),
     "rloo": RlooConfig(),
     "rloo truncated": RlooConfig(correction=CorrectionConfig(kind="sequence_truncated", high=0.9)),
     "reinforce++": ReinforcePlusPlusConfig(),
@@ -63,7 +64,7 @@ OBJECTIVES: dict[str, ObjectiveConfig] = {
     "omd": OmdConfig(),
     "omd per length": OmdConfig(form="per_length", truncated="mask"),
     "omd token": OmdConfig(form="token", baseline="log_mean_exp"),
-    "omd geometric": OmdConfig(correction=CorrectionConfig(kind="geometric", low=0.98)),
+    "omd geometric": OmdConfig(correction=CorrectionConfig(kind="geometric", low=0.98, high=2)),
 }
 SPLITS = (1, 2, 4)
 
@@ -130,7 +131,7 @@ class Bench:
 
 def _capacity(documents: list[TrainDocument], count: int) -> int:
     """The fewest tokens a micro-batch with which there are `count` of them."""
-    lengths, shared = document_lengths(documents)
+    lengths, shared = document_lengths([d for d in documents if d.scored])
     tokens = max(lengths)
     while len(plan(lengths, shared, tokens)) > count:
         tokens += 1

@@ -132,6 +132,23 @@ def test_a_misspelt_key_is_named_even_where_it_leaves_another_missing(base: Path
             "objective={name: omd, correction: {kind: masked}}",
             "correction 'masked' weighs tokens, but this loss has one term a rollout",
         ),
+        (
+            "objective={name: rloo, correction: {kind: geometric, high: 0.9}}",
+            "low (0.999) is above high (0.9)",
+        ),
+        ("objective={name: cispo, is_cap_max: 1e9}", "key 'objective.is_cap_max': Input should be less than"),
+        ("objective={name: minirl, is_cap_max: 1e9}", "key 'objective.is_cap_max': Input should be less"),
+        ("objective={name: grpo, dual_clip: 1e9}", "key 'objective.dual_clip': Input should be less than"),
+        ("objective={name: gspo, clip_high: 1e9}", "key 'objective.clip_high': Input should be less than"),
+        (
+            "objective={name: rloo, correction: {kind: truncated, high: 1e9}}",
+            "key 'objective.correction.high': Input should be less than",
+        ),
+        ("objective={name: grpo, baseline: none}", "normalisation 'group' divides by a spread within groups"),
+        (
+            "objective={name: rloo, baseline: none, normalisation: ema}",
+            "normalisation 'ema' divides by a spread within groups",
+        ),
         ("objective={name: dr_grpo}", "aggregation 'constant' needs 'constant_length'"),
         ("objective={name: grpo, kl: {coefficient: 0.1, estimator: k1}}", "'k1' has no gradient on average"),
         ("nonsense", "override 'nonsense': write key.path=value"),
@@ -236,6 +253,14 @@ def test_two_children_of_one_parent_are_no_cycle(base: Path, tmp_path: Path) -> 
         (tmp_path / f"{name}.yaml").write_text("extends: base.yaml")
     (tmp_path / "both.yaml").write_text("extends: [left.yaml, right.yaml]")
     assert load_config(tmp_path / "both.yaml") == load_config(base)
+
+
+@pytest.mark.parametrize("segments", ["last", "within_k"])
+def test_target_policy_optimization_needs_whole_responses(base: Path, segments: str) -> None:
+    partial = f"rl.partial={{phase_tokens: 64, loss_segments: {segments}}}"
+    said = f"rl.partial.loss_segments must be 'all', not '{segments}'"
+    assert said in complaint(base, "objective.name=tpo", partial)
+    load_config(base, ["objective.name=tpo", partial, "rl.partial.loss_segments=all"])
 
 
 def test_another_objective_leaves_the_options_of_the_one_below(base: Path) -> None:

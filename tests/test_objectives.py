@@ -95,6 +95,17 @@ def test_zero_variance_sees_through_float_noise() -> None:
         assert advantages[6] > 0 > advantages[5]
 
 
+def test_without_a_baseline_nothing_blows_up() -> None:
+    """Batch std of 1 and 0 is 0.5; where no group varies there is none."""
+    varied = group_advantages(floats(1, 0, 1, 1), torch.tensor([0, 0, 1, 1]), "batch", "none")
+    assert varied.tolist() == pytest.approx([2, 0, 2, 2], abs=1e-4)
+    flat = group_advantages(floats(0, 0, 1, 1), torch.tensor([0, 0, 1, 1]), "batch", "none")
+    assert flat.tolist() == [0, 0, 1, 1]
+    for normalisation in ("group", "ema"):
+        with pytest.raises(AssertionError, match="needs a baseline"):
+            group_advantages(floats(1, 1), torch.tensor([0, 0]), normalisation, "none", scale=1.0)
+
+
 def test_zero_variance_tolerance_grows_with_the_rewards() -> None:
     large = floats(1000.1, 1000.1 + 1e-4)
     assert large[0] != large[1]

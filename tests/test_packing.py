@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -15,7 +16,9 @@ from vlrl.policy.documents import Documents
 from vlrl.policy.load import load_model
 from vlrl.policy.model import Policy
 from vlrl.policy.processor import PolicyProcessor
-from vlrl.training.packing import TrainDocument, micro_batches, pack, plan
+from vlrl.training.frozen import document_logprobs
+from vlrl.training.packing import MicroBatch, TrainDocument, micro_batches, pack, plan
+from vlrl.training.ranks import start_ranks
 
 
 def _random_case(generator: random.Random) -> tuple[list[int], int, int]:
@@ -199,3 +202,28 @@ def test_ranks_share_documents_and_run_equally_many_batches(
     )
     assert counted == list(range(len(documents)))
     assert all(len(batch.inputs.input_ids) <= longest for share in shares for batch in share)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_documents_without_scored_tokens_are_not_computed(
+    parts: tuple[Policy, PolicyProcessor], draw_image: Callable[..., ImageRef], world: int
+) -> None:
+    policy, processor = parts
+    documents = _documents(processor, draw_image)
+    for silent in (0, 3, 6):
+        documents[silent] = replace(documents[silent], loss_mask=[0] * len(documents[silent].ids))
+    kept = [documents[i] for i in (1, 2, 4, 5)]
+    longest = max(len(d.ids) for d in kept)  # shorter than what is left out
+
+    def rows(documents: list[TrainDocument], rank: int) -> list[MicroBatch]:
+        return list(micro_batches(documents, policy, processor, max_tokens=longest, rank=rank, world=world))
+
+    for rank in range(world):
+        for found, wanted in zip(rows(documents, rank), rows(kept, rank), strict=True):
+            assert torch.equal(found.inputs.input_ids, wanted.inputs.input_ids)
+            assert torch.equal(found.owner, wanted.owner) and found.empty == wanted.empty
+            assert found.documents.tolist() == [(1, 2, 4, 5)[i] for i in wanted.documents]
+        assert rows([documents[0], documents[3]], rank) == []
+    if world == 1:
+        values = document_logprobs(policy, rows(documents, 0), len(documents), start_ranks(1))
+        assert [len(v) for v in values] == [d.scored for d in documents]

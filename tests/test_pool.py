@@ -110,3 +110,8 @@ def test_a_restored_pool_goes_on_the_same(order: str) -> None:
 def test_a_flat_group_has_one_reward_or_none() -> None:
     assert is_flat(_group(True, True)) and is_flat(_group(False)) and is_flat(_group(None, None))
     assert not is_flat(_group(True, False, None)) and is_flat(_group(True, None))
+    # The same tolerance as the loss's filter: float noise is no signal.
+    noisy = _group(False, False)
+    for rollout, reward in zip(noisy.rollouts, (0.1 + 0.2, 0.3), strict=True):
+        rollout.verdict = Verdict(reward, "wrong")
+    assert is_flat(noisy)

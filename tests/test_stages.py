@@ -341,6 +341,22 @@ def test_masked_truncated_rollouts_count_in_the_baseline_only(
         assert batch_of(only, objective) is None
 
 
+@pytest.mark.parametrize("where", ["loss", "reward"])
+def test_a_kl_takes_masked_rollouts_too(configure: Configure, tmp_path: Path, where: str) -> None:
+    """In the reward it is of all that was sampled; with no token in the loss there is nothing to learn."""
+    config = configure(
+        f"objective={{name: cispo, truncated: mask, kl: {{coefficient: 0.5, where: {where}}}}}"
+    )
+    with rl_stage(config, tmp_path / "run") as (session, stage):
+        groups = make_groups(session, [[0.0, 1.0, 0.0], [1.0, 0.0]])
+        groups[0].rollouts[2].segments[0].finish_reason = "length"
+        learned = learn(session, stage, groups)
+        assert learned["updates"] == 1 and learned["tokens"] == 6 + 7 + 6 + 7
+        for rollout in groups[0].rollouts:
+            rollout.segments[0].finish_reason = "length"
+        assert learn(session, stage, groups[:1])["updates"] == 0
+
+
 def test_a_rollout_without_a_token_is_no_obstacle(configure: Configure, tmp_path: Path) -> None:
     with rl_stage(configure(), tmp_path / "run") as (session, stage):
         groups = make_groups(session, [[0.0, 1.0, 0.0], [1.0, 0.0]])

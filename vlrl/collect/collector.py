@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from vlrl.collect.pool import PromptPool
 from vlrl.collect.requests import EncodedPrompt, ThinkingBudget, make_groups, make_requests, repetition_rule
 from vlrl.config.run import RunConfig
+from vlrl.objectives.advantages import all_equal
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import Sampler
 from vlrl.trajectory import Group
@@ -104,4 +105,4 @@ class Collector:
 
 def is_flat(group: Group) -> bool:
     """Whether nothing can be learned from a group: its rewards are all equal."""
-    return len(set(group.rewards)) < 2
+    return all_equal(group.rewards)

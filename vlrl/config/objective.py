@@ -10,6 +10,17 @@ Normalisation = Literal["none", "group", "batch", "ema", "tokens"]
 
 
 _WEIGHTS = ("truncated", "masked", "sequence_truncated", "sequence_masked")
+# Of corrections, as published: (smallest ratio that passes, largest one, cap or nats); None is no bound.
+_BOUNDS: dict[str, tuple[float | None, float]] = {
+    "truncated": (None, 2.0),
+    "masked": (0.5, 2.0),
+    "sequence_truncated": (None, 2.0),
+    "sequence_masked": (0.5, 2.0),
+    "geometric": (0.999, 1.001),
+    "k3": (None, 0.01),
+}
+# Ratios are cut at e^20 (vlrl.objectives.metrics.LOG_RATIO_MAX), so a cap beyond it would be none.
+_RATIO_MAX = 4.8e8
 
 
 class CorrectionConfig(Section):
@@ -19,15 +30,25 @@ class CorrectionConfig(Section):
         "none", "truncated", "masked", "sequence_truncated", "sequence_masked", "geometric", "k3"
     ] = "none"
     """`truncated` is TIS, `masked` IcePop; the last two drop whole rollouts."""
-    low: float = Field(default=0.5, ge=0)
-    """Smallest ratio that passes, in ratio units."""
-    high: float = Field(default=2.0, gt=0)
-    """Largest ratio that passes, or the cap, in ratio units; of `k3` nats a token."""
+    low: float | None = Field(default=None, ge=0)
+    """Smallest ratio that passes, in ratio units. Unset: 0.5; `geometric` 0.999. The two truncated kinds and
+    `k3` have none."""
+    high: float | None = Field(default=None, gt=0, le=_RATIO_MAX)
+    """Largest ratio that passes, or the cap, in ratio units. Unset: 2; `geometric` 1.001. Of `k3` nats a
+    token; unset: 0.01."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """`low` (0 for kinds without one) and `high`, the published ones where they are unset."""
+        low, high = _BOUNDS[self.kind]
+        if low is not None and self.low is not None:
+            low = self.low
+        return low or 0.0, high if self.high is None else self.high
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.low > self.high and self.kind in ("masked", "sequence_masked", "geometric"):
-            raise ValueError(f"low ({self.low:g}) is above high ({self.high:g})")
+        if self.kind != "none" and self.bounds[0] > self.bounds[1]:
+            raise ValueError("low ({:g}) is above high ({:g})".format(*self.bounds))
         return self
 
 
@@ -37,7 +58,8 @@ class KlConfig(Section):
     coefficient: float = Field(default=0.0, ge=0)
     """Weight; 0 is off and loads no reference policy."""
     where: Literal["loss", "reward"] = "loss"
-    """A term of the loss, or taken off each rollout's reward (its sum over tokens) before advantages."""
+    """A term of the loss, or taken off each rollout's reward before advantages: its sum over all tokens that
+    were sampled, those too that `truncated` or `rl.partial` leave out of the loss."""
     estimator: Literal["k1", "k2", "k3"] = "k3"
     """Of the loss term; the reward always takes k1. k3 is GRPO's."""
 
@@ -52,7 +74,11 @@ class Objective(Section):
     """What every objective has."""
 
     drop_zero_variance: bool = True
-    """Drop groups whose rewards are all equal; dropped groups are not refilled (ScaleRL section 3.2)."""
+    """Drop groups whose rewards are all equal; dropped groups are not refilled (ScaleRL section 3.2).
+
+    Of the verdicts alone: neither a punishment for length nor the KL makes such a group worth keeping. k1.5's
+    length reward does, since it compares the group's responses: under `rewards.length.kind: k15` it counts.
+    """
     truncated: Literal["keep", "mask", "penalise"] = "keep"
     """Of rollouts cut by length. `keep`: what they held when they were cut is graded like any other, and one
     without an answer earns `rewards.wrong`. `mask`: graded so, counted in the baseline, out of the loss.
@@ -74,6 +100,11 @@ class Objective(Section):
     @property
     def terms_of_rollouts(self) -> bool:
         """Whether the loss has a term a rollout, not a term a token."""
+        return False
+
+    @property
+    def means_of_tokens(self) -> bool:
+        """Whether a rollout's term is on the scale of one token, not of their sum: so is its KL then."""
         return False
 
     @property
@@ -120,6 +151,10 @@ class OmdConfig(Objective):
         return True
 
     @property
+    def means_of_tokens(self) -> bool:
+        return self.form == "per_length"
+
+    @property
     def reads_start(self) -> bool:
         return True
 
@@ -142,12 +177,21 @@ class TokenObjective(Objective):
             raise ValueError("aggregation 'constant' needs 'constant_length'")
         return self
 
+    @model_validator(mode="after")
+    def _centred(self) -> Self:
+        if self.baseline == "none" and self.normalisation in ("group", "ema"):
+            raise ValueError(
+                f"normalisation '{self.normalisation}' divides by a spread within groups, which blows up "
+                "rewards without a baseline: set 'baseline', or normalisation none, batch or tokens"
+            )
+        return self
+
 
 class CispoConfig(TokenObjective):
     """MiniMax-M1's and ScaleRL's loss: a detached, capped ratio times the log-prob."""
 
     name: Literal["cispo"] = "cispo"
-    is_cap_max: float = Field(default=5.0, gt=1)
+    is_cap_max: float = Field(default=5.0, gt=1, le=_RATIO_MAX)
     """Cap of the importance ratio, in ratio units (5.0 is a ratio of 5)."""
     is_cap_min: float = Field(default=0.0, ge=0, lt=1)
     """Lower cap; 0 is none."""
@@ -166,9 +210,9 @@ class ClippedRatio(TokenObjective):
 
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """The ratio is clipped below 1 - clip_low."""
-    clip_high: float = Field(default=0.2, gt=0)
+    clip_high: float = Field(default=0.2, gt=0, lt=_RATIO_MAX)
     """The ratio is clipped above 1 + clip_high."""
-    dual_clip: float | None = Field(default=None, gt=1)
+    dual_clip: float | None = Field(default=None, gt=1, le=_RATIO_MAX)
     """Absolute ratio beyond which negative advantages stop pushing; verl's is 3."""
     old: Literal["behaviour", "trainer"] = "behaviour"
     """The ratio's denominator: what the sampler recorded, or the trainer's own at the iteration's start."""
@@ -192,7 +236,7 @@ class DapoConfig(ClippedRatio):
     """DAPO: GRPO with clip-higher and the token mean. Its dynamic sampling is `drop_zero_variance`."""
 
     name: Literal["dapo"] = "dapo"
-    clip_high: float = Field(default=0.28, gt=0)
+    clip_high: float = Field(default=0.28, gt=0, lt=_RATIO_MAX)
     """The ratio is clipped above 1 + clip_high."""
     aggregation: Aggregation = "token"
     """Every token of the batch alike."""
@@ -216,7 +260,7 @@ class GspoConfig(Objective):
     """`token` is GSPO-token, whose terms could carry an advantage each."""
     clip_low: float = Field(default=3e-4, gt=0, lt=1)
     """Below 1; GSPO's. ScaleRL needed some 4e-3."""
-    clip_high: float = Field(default=4e-4, gt=0)
+    clip_high: float = Field(default=4e-4, gt=0, lt=_RATIO_MAX)
     """Above 1; GSPO's."""
     normalisation: Normalisation = "group"
     """What divides the advantages."""
@@ -241,6 +285,10 @@ class GspoConfig(Objective):
 
     @property
     def terms_of_rollouts(self) -> bool:
+        return self.level == "sequence"
+
+    @property
+    def means_of_tokens(self) -> bool:
         return self.level == "sequence"
 
 
@@ -277,7 +325,8 @@ class TpoConfig(Objective):
     eta: float = Field(default=1.0, gt=0)
     """Temperature of the target."""
     length_normalised: bool = False
-    """Softmax over mean log-probs; over their sums (the paper) it is all but one-hot for long rollouts."""
+    """A rollout's log-prob is a mean over its tokens; with sums (the paper) the softmax over long rollouts is
+    all but one-hot."""
 
     @property
     def normalisation(self) -> Normalisation:
@@ -288,11 +337,11 @@ class MiniRlConfig(TokenObjective):
     """MiniRL: capped importance weight, masked where the step went far enough, tokens summed."""
 
     name: Literal["minirl"] = "minirl"
-    is_cap_max: float = Field(default=5.0, gt=1)
+    is_cap_max: float = Field(default=5.0, gt=1, le=_RATIO_MAX)
     """Cap of trainer over sampler, in ratio units."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """Masked below 1 - clip_low of the iteration's start policy, where the advantage is negative."""
-    clip_high: float = Field(default=0.27, gt=0)
+    clip_high: float = Field(default=0.27, gt=0, lt=_RATIO_MAX)
     """Masked above 1 + clip_high, where it is positive."""
     normalisation: Normalisation = "none"
     """No std."""

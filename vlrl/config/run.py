@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from vlrl.config.base import Section
 from vlrl.config.data import DataConfig
-from vlrl.config.objective import CispoConfig, ObjectiveConfig, OmdConfig
+from vlrl.config.objective import CispoConfig, ObjectiveConfig, OmdConfig, TpoConfig
 from vlrl.config.policy import PolicyConfig
 from vlrl.config.sampling import SamplingConfig
 from vlrl.config.training import (
@@ -109,6 +109,12 @@ class RunConfig(Section):
                     f"rl.max_response_tokens ({rl.max_response_tokens}) must hold the longest thinking and "
                     f"the answer of rl.interruption, {longest} tokens, and its phrase"
                 )
+        segments = rl.partial.loss_segments if rl.partial else "all"
+        if segments != "all" and isinstance(self.objective, TpoConfig):
+            raise ValueError(
+                "objective tpo compares whole responses: rl.partial.loss_segments must be 'all', not "
+                f"'{segments}'"
+            )
         if rl.max_lag > 0 and rl.partial is not None:
             raise ValueError("rl.max_lag above 0 and rl.partial: choose one, streaming needs no phases")
         if rl.max_lag > 0 and self.sampling.engine != "vllm":

@@ -1,5 +1,6 @@
 """Group-relative advantages, computed once over the global batch, before any split."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -34,7 +35,8 @@ def group_advantages(
             `scale`; "tokens": minus the mean and over the std, ddof=1, of all loss-bearing tokens
             (REINFORCE++).
         baseline: "mean" of the group, the sample included (k1.5 eq. 3); "leave_one_out": mean of the others
-            (RLOO); "log_mean_exp": tau * log mean exp(r / tau), k1.5's tau log Z; "none".
+            (RLOO); "log_mean_exp": tau * log mean exp(r / tau), k1.5's tau log Z; "none", which "group"
+            and "ema" rule out: they divide by a spread within groups, next to nothing beside raw rewards.
         tau: for "log_mean_exp", above 0.
         lengths: int64 [N], loss-bearing tokens of each rollout, for "tokens".
         scale: for "ema", the running root mean square of advantages (`RunningScale`).
@@ -44,6 +46,7 @@ def group_advantages(
         float32 [N].
     """
     wide = rewards.double()
+    assert baseline != "none" or normalisation not in ("group", "ema"), "needs a baseline"
     flat = zero_variance(rewards, group)[group]
     advantages = wide
     if baseline != "none":
@@ -140,6 +143,11 @@ def zero_variance(rewards: Tensor, group: Tensor, tolerance: float = 1e-6) -> Te
     lowest = blank.scatter_reduce(0, group, wide, "amin", include_self=False)
     scale = torch.maximum(highest.abs(), lowest.abs()).clamp(min=1.0)
     return highest - lowest <= tolerance * scale
+
+
+def all_equal(rewards: Sequence[float]) -> bool:
+    """Whether one group is without variance, as `zero_variance` says; so is a group without rewards."""
+    return bool(zero_variance(torch.tensor(rewards), torch.zeros(len(rewards), dtype=torch.int64)).all())
 
 
 def sum_by_group(values: Tensor, group: Tensor) -> Tensor:

@@ -31,13 +31,13 @@ def correction_weights(
         sampler: [T] recorded by the sampler.
         sequence: int64 [T], index in 0..n-1 of each token's rollout.
         n: rollouts.
-        low: absolute ratio, at least 0; unused by "truncated", "sequence_truncated" and "k3".
-        high: absolute ratio (for "k3" nats).
+        low: absolute ratio, from 0 to `high`; unused by "truncated", "sequence_truncated" and "k3".
+        high: absolute ratio (for "k3" nats), above 0.
 
     Returns:
         [T] and tokens, correction_sum, correction_max, correction_zero_count and correction_capped_count.
     """
-    assert 0.0 <= low <= high
+    assert high > 0.0 and (kind in ("truncated", "sequence_truncated", "k3") or 0.0 <= low <= high)
     log_ratio = trainer.detach().double() - sampler.detach().double()
     assert torch.isfinite(log_ratio).all(), "log-probs must be finite"
     if kind in ("truncated", "masked"):

@@ -51,9 +51,9 @@ def omd(
             "token" sums -A lp + tau/2 (lp - ref)^2 over tokens, without eq. 3's cross terms (ROLL).
 
     Returns:
-        terms float64 [n] and sequences, sequence_log_ratio_sum, sequence_log_ratio_abs_sum and _max,
-        sequence_penalty_sum (the terms' tau part) and sequence_gain_sum (of |A d|), d = L - L_ref: where
-        the penalty outweighs the gain, tau is too large.
+        terms float64 [n] and, of rollouts that have tokens, sequences, sequence_log_ratio_sum,
+        sequence_log_ratio_abs_sum and _max, sequence_penalty_sum (the terms' tau part) and
+        sequence_gain_sum (of |A d|), d = L - L_ref: where the penalty outweighs the gain, tau is too large.
     """
     assert tau > 0.0
     n, advantages = len(advantages), advantages.detach().double()
@@ -66,11 +66,12 @@ def omd(
     else:
         penalty = tau / 2 * log_ratio.square()
     terms = penalty - advantages * sums
+    tokens = torch.bincount(sequence, minlength=n)
     if form == "per_length":
-        terms = terms / torch.bincount(sequence, minlength=n).clamp(min=1)
+        terms = terms / tokens.clamp(min=1)
     distance = log_ratio.detach().abs()
     return terms, {
-        "sequences": count(terms),
+        "sequences": count(terms[tokens > 0]),  # without tokens all else is 0
         "sequence_log_ratio_sum": log_ratio.detach().sum(),
         "sequence_log_ratio_abs_sum": distance.sum(),
         "sequence_log_ratio_abs_max": maximum(distance),
@@ -100,12 +101,13 @@ def gspo(
         clip_high: relative to 1; 4e-4 in the paper.
 
     Returns:
-        terms float64 [n] (0 for a rollout without tokens) and sequences, sequence_ratio_sum,
-        sequence_ratio_max, sequence_clip_high_count and sequence_clip_low_count.
+        terms float64 [n] (0 for a rollout without tokens) and, of rollouts that have tokens, sequences,
+        sequence_ratio_sum, sequence_ratio_max, sequence_clip_high_count and sequence_clip_low_count.
     """
     ratio, used = _geometric_ratio(logprobs, old, sequence, len(advantages))
-    terms, stats = _clipped(ratio, advantages.double(), clip_low, clip_high)
-    return terms * used, stats
+    wide = advantages.detach().double()
+    terms = _clipped(ratio, wide, clip_low, clip_high)
+    return terms * used, _ratio_stats(ratio[used], wide[used], clip_low, clip_high)
 
 
 def gspo_token(
@@ -126,13 +128,13 @@ def gspo_token(
         terms float64 [T] and the statistics of `gspo`, of rollouts.
     """
     n = int(sequence.max()) + 1 if len(sequence) else 0
-    ratio, _ = _geometric_ratio(logprobs.detach(), old, sequence, n)
-    wide = logprobs.double()
+    ratio, used = _geometric_ratio(logprobs.detach(), old, sequence, n)
+    wide, advantages = logprobs.double(), advantages.detach().double()
     own = ratio[sequence] * (wide - wide.detach()).exp()
-    terms, _ = _clipped(own, advantages.double(), clip_low, clip_high)
+    terms = _clipped(own, advantages, clip_low, clip_high)
     first = torch.zeros(n, dtype=torch.float64, device=wide.device)
-    per_rollout = first.scatter_reduce(0, sequence, advantages.double(), "amax", include_self=False)
-    return terms, _clipped(ratio, per_rollout, clip_low, clip_high)[1]
+    per_rollout = first.scatter_reduce(0, sequence, advantages, "amax", include_self=False)
+    return terms, _ratio_stats(ratio[used], per_rollout[used], clip_low, clip_high)
 
 
 def _geometric_ratio(logprobs: Tensor, old: Tensor, sequence: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -142,12 +144,15 @@ def _geometric_ratio(logprobs: Tensor, old: Tensor, sequence: Tensor, n: int) ->
     return log_ratio.clamp(max=LOG_RATIO_MAX).exp(), tokens > 0
 
 
-def _clipped(ratio: Tensor, advantages: Tensor, low: float, high: float) -> tuple[Tensor, Stats]:
+def _clipped(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
     assert 0.0 < low < 1.0 and high > 0.0
-    advantages = advantages.detach()
     clipped = ratio.clamp(1.0 - low, 1.0 + high)
+    return -torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def _ratio_stats(ratio: Tensor, advantages: Tensor, low: float, high: float) -> Stats:
     fixed = ratio.detach()
-    return -torch.minimum(ratio * advantages, clipped * advantages), {
+    return {
         "sequences": count(fixed),
         "sequence_ratio_sum": fixed.double().sum(),
         "sequence_ratio_max": maximum(fixed),

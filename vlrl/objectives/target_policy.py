@@ -7,7 +7,13 @@ from vlrl.objectives.advantages import sum_by_group, zero_variance
 
 
 def target_advantages(
-    rewards: Tensor, group: Tensor, current: Tensor, old: Tensor, eta: float, eps: float = 1e-6
+    rewards: Tensor,
+    group: Tensor,
+    current: Tensor,
+    old: Tensor,
+    eta: float,
+    scored: Tensor | None = None,
+    eps: float = 1e-6,
 ) -> Tensor:
     """q - p of each rollout: minus the gradient of the cross-entropy -sum q log p by its log-prob L.
 
@@ -23,9 +29,11 @@ def target_advantages(
             a softmax over sums of long rollouts is all but one-hot.
         old: [N] of the policy that sampled, likewise.
         eta: temperature of the target; 1 in the paper.
+        scored: bool [N], rollouts that have tokens in the loss; without it all. The others count in z-scores,
+            but have no log-prob, so no part in a softmax: their L of 0 would outweigh the whole group.
 
     Returns:
-        float32 [N]; every group's adds up to 0.
+        float32 [N]; every group's adds up to 0. Not `scored`: 0.
     """
     assert eta > 0.0
     wide = rewards.double()
@@ -33,8 +41,11 @@ def target_advantages(
     centred = wide - (sum_by_group(wide, group) / sizes.clamp(min=1))[group]
     std = (sum_by_group(centred.square(), group) / sizes.clamp(min=1)).sqrt()[group]
     utility = (centred / (std + eps)).masked_fill(zero_variance(rewards, group)[group], 0.0)
-    target = _softmax(old.double() + utility / eta, group)
-    return (target - _softmax(current.double(), group)).float()
+    inside = torch.ones_like(group, dtype=torch.bool) if scored is None else scored
+    target = _softmax((old.double() + utility / eta)[inside], group[inside])
+    found = torch.zeros_like(wide)
+    found[inside] = target - _softmax(current.double()[inside], group[inside])
+    return found.float()
 
 
 def _softmax(values: Tensor, group: Tensor) -> Tensor:

@@ -28,7 +28,10 @@ class FrozenPolicy:
 def document_logprobs(
     forward: Forward, batches: Iterable[MicroBatch], documents: int, ranks: Ranks
 ) -> list[list[float]]:
-    """Run this rank's micro-batches and gather the scored tokens' log-probs of all documents."""
+    """Run this rank's micro-batches and gather the scored tokens' log-probs of all documents.
+
+    Those without a scored token are in no micro-batch, and their list is empty.
+    """
     found: dict[int, list[float]] = {}
     for batch in batches:
         values, _ = forward(batch.inputs)
@@ -39,4 +42,4 @@ def document_logprobs(
         gathered: list[Any] = [None] * ranks.world
         torch.distributed.all_gather_object(gathered, found)
         found = {k: v for part in gathered for k, v in part.items()}
-    return [found[index] for index in range(documents)]
+    return [found.get(index, []) for index in range(documents)]

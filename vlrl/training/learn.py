@@ -45,7 +45,8 @@ def _batch(
         return None
     frozen = None
     if objective.kl.coefficient > 0:
-        frozen = session.frozen_policy.logprobs(stage.pack(graded.documents), len(graded.documents))
+        documents = graded.sampled() if objective.kl.where == "reward" else graded.documents
+        frozen = session.frozen_policy.logprobs(stage.pack(documents), len(documents))
     return build_batch(graded, objective, scale, frozen)
 
 

@@ -24,4 +24,4 @@ def length_term(config: RunConfig, step: int) -> LengthTerm | None:
         punished = overlong_rewards(lengths, longest, plan.cache_tokens)
         return plan.weight * (punished if plan.kind == "overlong" else punished * correct)
 
-    return term
+    return LengthTerm(term, teaches=plan.kind == "k15")

@@ -111,12 +111,17 @@ def micro_batches(
 ) -> Iterator[MicroBatch]:
     """This rank's share of the documents, packed; every rank yields the same number.
 
+    Documents without a scored token are left out: whatever is learned from the others is the same.
     `use_every_weight` (see `TrainEngine.must_use_every_weight`): no micro-batch leaves out the vision tower.
     """
     idle = processor.blank_image_inputs() if use_every_weight and processor.takes_images else None
-    bins = plan(*document_lengths(documents), max_tokens, world)
+    scored = [index for index, document in enumerate(documents) if document.scored]
+    if not scored:
+        return
+    bins = plan(*document_lengths([documents[index] for index in scored]), max_tokens, world)
     for members in bins[rank::world]:
-        batch = pack(documents, members or bins[0][:1], policy, processor, device)
+        used = [scored[place] for place in members or bins[0][:1]]
+        batch = pack(documents, used, policy, processor, device)
         batch.empty = not members
         if idle is not None and not batch.inputs.images:
             batch.inputs.idle_image = {name: value.to(device) for name, value in idle.items()}

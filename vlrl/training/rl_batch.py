@@ -19,29 +19,45 @@ from vlrl.objectives.target_policy import target_advantages
 from vlrl.training.packing import TrainDocument
 from vlrl.trajectory import Group, Rollout
 
-# (rollouts, prompt of each) -> what their lengths earn them, float32 [N]
-LengthTerm = Callable[[list[Rollout], Tensor], Tensor]
-
 _T = TypeVar("_T")
 
 # Log-probs of the scored tokens of each document of a batch.
 DocumentLogprobs = Sequence[Sequence[float]]
 
 
+@dataclass(slots=True, frozen=True)
+class LengthTerm:
+    """What lengths earn: `reward` takes rollouts and the prompt of each and gives float32 [N].
+
+    `teaches` says whether it tells a group's rollouts apart by itself, so that equal verdicts are worth
+    learning from (k1.5's); a punishment for length is not meant to.
+    """
+
+    reward: Callable[[list[Rollout], Tensor], Tensor]
+    teaches: bool
+
+
 @dataclass(slots=True)
 class GradedRollouts:
     """The rollouts of one optimizer step whose grading succeeded, as documents.
 
-    `rewards` are float32 [N] and `group` int64 [N], the prompt of each, numbered densely. Of the scored
-    tokens of each document `behaviour` holds the sampler's log-probs, float32, and `versions` the policy
-    versions that sampled them, int64.
+    `rewards` are float32 [N] and `group` int64 [N], the prompt of each, numbered densely; `raw` are the
+    rewards by which groups are told to be without variance. Of the scored tokens of each document
+    `behaviour` holds the sampler's log-probs, float32, and `versions` the policy versions that sampled them,
+    int64. The scored tokens are those in the loss; a rollout may have been sampled with more.
     """
 
+    rollouts: list[Rollout]
     documents: list[TrainDocument]
     rewards: Tensor
+    raw: Tensor
     group: Tensor
     behaviour: list[Tensor]
     versions: list[Tensor]
+
+    def sampled(self) -> list[TrainDocument]:
+        """Documents that score every token a policy sampled, in the loss or not."""
+        return [_document(rollout, rollout.loss_mask) for rollout in self.rollouts]
 
 
 @dataclass(slots=True)
@@ -49,7 +65,7 @@ class RlBatch:
     """One optimizer step's rollouts, ready to be learned from.
 
     `advantages` and `weights` are float32 [N], one a document; `frozen` are log-probs of the KL's reference
-    policy, where the objective has one. The rest is as in `GradedRollouts`.
+    policy, where the objective has one in its loss. The rest is as in `GradedRollouts`.
     """
 
     documents: list[TrainDocument]
@@ -94,13 +110,17 @@ def graded_rollouts(
         for _, r, _ in graded
     ]
     documents = [_document(r, mask) for (_, r, _), mask in zip(graded, masks, strict=True)]
-    rewards = torch.tensor([reward for *_, reward in graded])
+    rollouts = [rollout for _, rollout, _ in graded]
+    raw = rewards = torch.tensor([reward for *_, reward in graded])
     group = _dense(torch.tensor([index for index, *_ in graded]))
     if length is not None:
-        rewards = rewards + length([rollout for _, rollout, _ in graded], group)
+        rewards = rewards + length.reward(rollouts, group)
+        raw = rewards if length.teaches else raw
     return GradedRollouts(
+        rollouts=rollouts,
         documents=documents,
         rewards=rewards,
+        raw=raw,
         group=group,
         behaviour=[
             torch.tensor(_scored(r.logprobs, mask)) for (_, r, _), mask in zip(graded, masks, strict=True)
@@ -122,17 +142,16 @@ def build_batch(
 
     Args:
         scale: taken further under `normalisation: ema`, and needed there.
-        frozen: log-probs of the KL's reference policy, needed where the objective has a KL.
+        frozen: log-probs of the KL's reference policy, needed where the objective has a KL: of the scored
+            tokens of `graded.documents` for one in the loss, of `graded.sampled()` for one in the reward.
     """
     rewards = graded.rewards
     if frozen is not None and objective.kl.where == "reward":
-        penalties = [
-            float((b - torch.tensor(f)).sum()) for b, f in zip(graded.behaviour, frozen, strict=True)
-        ]
-        rewards = rewards - objective.kl.coefficient * torch.tensor(penalties)
+        rewards = rewards - objective.kl.coefficient * _distances(graded.rollouts, frozen)
+        frozen = None
     keep = torch.ones_like(graded.group, dtype=torch.bool)
     if objective.drop_zero_variance:
-        keep = ~zero_variance(rewards, graded.group)[graded.group]
+        keep = ~zero_variance(graded.raw, graded.group)[graded.group]
     kept = keep.nonzero().squeeze(1).tolist()
     documents = [graded.documents[i] for i in kept]
     lengths = torch.tensor([d.scored for d in documents], dtype=torch.int64)
@@ -156,11 +175,17 @@ def aimed(batch: RlBatch, objective: TpoConfig, current: DocumentLogprobs) -> Rl
     """The batch with Target Policy Optimization's advantages, which follow the policy at every update."""
     now = torch.tensor([sum(values) for values in current], dtype=torch.float64)
     then = torch.stack([values.double().sum() for values in batch.behaviour])
+    lengths = torch.tensor([d.scored for d in batch.documents])
     if objective.length_normalised:
-        lengths = torch.tensor([d.scored for d in batch.documents]).clamp(min=1)
-        now, then = now / lengths, then / lengths
-    advantages = target_advantages(batch.rewards, batch.group, now, then, objective.eta)
+        now, then = now / lengths.clamp(min=1), then / lengths.clamp(min=1)
+    advantages = target_advantages(batch.rewards, batch.group, now, then, objective.eta, lengths > 0)
     return replace(batch, advantages=advantages)
+
+
+def _distances(rollouts: list[Rollout], frozen: DocumentLogprobs) -> Tensor:
+    """log(policy / reference) of each response as it was sampled, injected tokens apart."""
+    sampled = [torch.tensor(_scored(r.logprobs, r.loss_mask)) for r in rollouts]
+    return torch.stack([(s - torch.tensor(f)).sum() for s, f in zip(sampled, frozen, strict=True)])
 
 
 def _dense(group: Tensor) -> Tensor:
@@ -211,6 +236,7 @@ def _advantages(
 
 def _weights(lengths: Tensor, group: Tensor, advantages: Tensor, objective: AnyObjective) -> Tensor:
     if isinstance(objective, TpoConfig):
-        return prompt_weights(lengths, group)
+        weights = prompt_weights(lengths, group)
+        return weights / lengths.clamp(min=1) if objective.length_normalised else weights
     constant = objective.constant_length if isinstance(objective, TokenObjective) else None
     return token_weights(lengths, group, objective.aggregation, constant, advantages)

@@ -79,7 +79,10 @@ def rl_loss(
             assert batch.frozen is not None, "the KL needs its reference's log-probs"
             kl = kl_terms(logprobs, _gather(batch.frozen, micro, logprobs), objective.kl.estimator)
             stats["kl_sum"] = kl.detach().double().sum()
-            value = value + objective.kl.coefficient * (kl * tokens.of_tokens(tokens.weights)).sum()
+            weights = tokens.weights
+            if objective.means_of_tokens:
+                weights = weights / torch.bincount(tokens.owner, minlength=len(weights)).clamp(min=1)
+            value = value + objective.kl.coefficient * (kl * tokens.of_tokens(weights)).sum()
         return value, stats
 
     return loss
@@ -138,9 +141,9 @@ def _token_terms(tokens: _Tokens, objective: AnyObjective) -> tuple[Tensor, Stat
 
 def _correction(tokens: _Tokens, objective: AnyObjective) -> tuple[Tensor, Stats]:
     """Factors [T]."""
-    kind, low, high = objective.correction.kind, objective.correction.low, objective.correction.high
+    kind = objective.correction.kind
     assert kind != "none"
-    n = len(tokens.advantages)
+    n, (low, high) = len(tokens.advantages), objective.correction.bounds
     return correction_weights(tokens.old, tokens.behaviour, tokens.owner, n, kind, low, high)
 
 

@@ -4,9 +4,7 @@ Thresholds of the truncation alarm are ScaleRL's experience (appendix A.16): hea
 above 10 % training tends not to recover.
 """
 
-import torch
-
-from vlrl.objectives.advantages import zero_variance
+from vlrl.objectives.advantages import all_equal
 from vlrl.objectives.metrics import mean_stats
 from vlrl.trajectory import Group, Rollout
 
@@ -66,9 +64,7 @@ def _collapse(groups: list[Group]) -> dict[str, float]:
     Groups none of whose rollouts could be graded say nothing of the policy and are left out.
     """
     graded = [g for g in groups if g.rewards]
-    flat = [
-        g for g in graded if zero_variance(torch.tensor(g.rewards), torch.zeros(len(g.rewards)).long())[0]
-    ]
+    flat = [g for g in graded if all_equal(g.rewards)]
     right = [sum(r.verdict is not None and r.verdict.status == "correct" for r in g.rollouts) for g in flat]
     total = max(len(graded), 1)
     distinct = [len({tuple(r.response_ids) for r in g.rollouts}) for g in groups]
