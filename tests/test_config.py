@@ -164,6 +164,11 @@ def test_wrong_values_are_one_line(base: Path, override: str, expected: str) -> 
     ("overrides", "expected"),
     [
         (["policy.freeze=[language]", "trainer.zero_stage=3"], "needs trainer.zero_stage 2 or less"),
+        (["rl.max_lag=8", "rl.updates_per_step=8"], "rl.max_lag above 0 needs rl.updates_per_step 1, not 8"),
+        (
+            ["rl.repetition={window: 10}"],
+            r"rl.repetition: window \(10\) must hold one ngram \(20 tokens\)",
+        ),
         (["rl.refill_rounds=2", "rewards.length.kind=k15"], "rl.refill_rounds replaces prompts"),
     ],
 )
@@ -198,6 +203,37 @@ def test_mirror_descent_that_is_none_is_warned_of(base: Path) -> None:
     once = load_config(base, ["objective.name=omd"]).warnings()
     assert len(once) == 2 and "tau has no effect" in once[0] and "reset_optimizer" in once[1]
     assert load_config(base, ["objective.name=omd", "rl.updates_per_step=2"]).warnings() == []
+
+
+@pytest.mark.parametrize(
+    "objective", ["omd", "rloo", "{name: grpo, old: trainer}", "{name: gspo, old: trainer}"]
+)
+@pytest.mark.parametrize(
+    "collection", ["rl.max_lag=2", "rl.partial={phase_tokens: 4096, loss_segments: all}"]
+)
+def test_losses_without_a_ratio_are_warned_of_under_lag(base: Path, objective: str, collection: str) -> None:
+    named = objective if objective.startswith("{") else f"{{name: {objective}}}"
+    (found,) = [
+        w for w in load_config(base, [f"objective={named}", collection]).warnings() if "ratio to" in w
+    ]
+    assert collection.partition("=")[0] in found
+    corrected = named.replace("}", ", correction: {kind: sequence_truncated}}")
+    for overrides in (
+        [f"objective={named}"],
+        [f"objective={named}", "rl.partial={phase_tokens: 4096}"],
+        [f"objective={corrected}", collection],
+        ["objective={name: cispo}", collection],
+        ["objective={name: grpo}", collection],
+    ):
+        assert not [w for w in load_config(base, overrides).warnings() if "ratio to" in w]
+
+
+def test_phases_that_cut_responses_short_are_warned_of(base: Path) -> None:
+    """Unset, `max_segments` cuts nothing."""
+    short = load_config(base, ["rl.partial={phase_tokens: 64, max_segments: 16}"]).warnings()
+    assert len(short) == 1 and "phase_tokens x max_segments = 1024 tokens" in short[0]
+    assert load_config(base, ["rl.partial={phase_tokens: 64, max_segments: 32}"]).warnings() == []
+    assert load_config(base, ["rl.partial={phase_tokens: 64}"]).warnings() == []
 
 
 def test_files_that_are_no_config(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Partial rollouts on a real tiny model: nothing lost, nothing doubled, every token under its own version."""
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import torch
 
 from tests.conftest import ModelBuilder
 from vlrl.collect.partial import PartialCollector
-from vlrl.collect.requests import encode_prompts
+from vlrl.collect.requests import EncodedPrompt, encode_prompts
 from vlrl.config import RunConfig, build_config
+from vlrl.errors import UserError
 from vlrl.images import ImageRef
 from vlrl.policy.load import load_model
 from vlrl.policy.model import Policy
-from vlrl.policy.processor import PolicyProcessor
+from vlrl.policy.processor import Encoded, PolicyProcessor
+from vlrl.sampling.base import SampleRequest
 from vlrl.sampling.transformers_sampler import TransformersSampler
 from vlrl.training.packing import TrainDocument, pack
 from vlrl.training.rl_batch import graded_rollouts
@@ -23,6 +26,12 @@ from vlrl.trajectory import Group, Prompt, Rollout, Segment, Verdict
 
 DrawImage = Callable[..., ImageRef]
 PHASE, LONGEST, PROMPTS, SAMPLES = 64, 512, 4, 4
+
+
+class AllRight:
+    def grade(self, groups: list[Group]) -> None:
+        for rollout in (r for group in groups for r in group.rollouts):
+            rollout.verdict = Verdict(1.0, "correct")
 
 
 class EveryOther:
@@ -35,13 +44,15 @@ class EveryOther:
                 rollout.verdict = Verdict(reward, "correct" if reward else "wrong")
 
 
-def _config(path: Path, **partial: Any) -> RunConfig:
+def _config(path: Path, rl: dict[str, Any] | None = None, **partial: Any) -> RunConfig:
     rl = {
+        "steps": 30,
         "prompts_per_step": PROMPTS,
         "rollouts_per_prompt": SAMPLES,
         "max_prompt_tokens": 128,
         "max_response_tokens": LONGEST,
         "partial": {"phase_tokens": PHASE, **partial},
+        **(rl or {}),
     }
     tree = {"name": "partial", "policy": {"path": str(path)}, "data": {"train": [{"path": "rows.jsonl"}]}}
     return build_config(tree | {"rl": rl, "sampling": {"engine": "transformers"}}, "test")
@@ -121,15 +132,16 @@ def test_a_restored_buffer_goes_on_as_if_nothing_had_happened(
     model_path: Path, draw_image: DrawImage
 ) -> None:
     """Fifty rollouts and more lie unfinished in the state, through JSON and back."""
-    straight, sampler = _collector(model_path, draw_image, groups_in_flight=40)
+    straight, sampler = _collector(model_path, draw_image, phase_tokens=32, groups_in_flight=40)
     straight.next_batch(1)
     state = json.loads(json.dumps(straight.state()))
     unfinished = [
         s for g in state["open"] for s in g["segments"] if not s or s[-1]["finish_reason"] == "paused"
     ]
     assert len(unfinished) >= 50
+    assert len(state["open"]) + len(state["ready"]) <= 40
     expected = [straight.next_batch(step).groups for step in (2, 3)]
-    again, _ = _collector(model_path, draw_image, groups_in_flight=40)
+    again, _ = _collector(model_path, draw_image, phase_tokens=32, groups_in_flight=40)
     again.restore(state)
     assert [again.next_batch(step).groups for step in (2, 3)] == expected
     assert sampler.policy_version == 0
@@ -142,6 +154,97 @@ def test_responses_that_never_end_are_cut_after_their_last_phase(
     rollouts = [r for g in collector.next_batch(1).groups for r in g.rollouts]
     assert max(len(r.response_ids) for r in rollouts) == 2 * PHASE
     assert all((r.finish_reason == "length") == (len(r.response_ids) == 2 * PHASE) for r in rollouts)
+
+
+class Phases:
+    """A sampler whose responses take as many phases as `phases` says of their prompt's n-th sampling."""
+
+    def __init__(self, phases: Callable[[int], int]) -> None:
+        self.policy_version, self.calls, self._phases = 0, 0, phases
+        self.numbers: dict[str, int] = {}
+
+    def sample(self, requests: list[SampleRequest], timeout: float) -> list[list[Segment]]:
+        assert requests, "a phase of nothing"
+        self.calls += 1
+        for request in requests:
+            self.numbers.setdefault(request.request_id, len(self.numbers) // SAMPLES)
+        ended = [len(r.segments) + 1 >= self._phases(self.numbers[r.request_id]) for r in requests]
+        return [
+            [
+                Segment(
+                    [5] * PHASE, [-1.0] * PHASE, self.policy_version, [1] * PHASE, "stop" if e else "paused"
+                )
+            ]
+            for e in ended
+        ]
+
+
+class NoText:
+    def decode(self, ids: list[int]) -> str:
+        return "x"
+
+
+def _of_phases(
+    phases: Callable[[int], int], steps: int, prompts: int = 997, retire_above: float | None = None
+) -> tuple[PartialCollector, Phases]:
+    config = _config(Path("none"), {"steps": steps, "prompts": {"retire_above": retire_above}})
+    grader = EveryOther() if retire_above is None else AllRight()
+    encoded = [EncodedPrompt(Prompt(f"p{i}", [], [], "math", "1"), Encoded([1], [1])) for i in range(prompts)]
+    sampler = Phases(phases)
+    return PartialCollector(encoded, sampler, NoText(), grader, config), sampler  # type: ignore[arg-type]
+
+
+def _run(collector: PartialCollector, sampler: Phases, steps: int) -> tuple[list[int], list[int], list[int]]:
+    """Of each step: phases, lag of its oldest token, lag of the youngest version that ended a response."""
+    phases, oldest, ended = [], [], []
+    for step in range(1, steps + 1):
+        before = sampler.calls
+        groups = collector.next_batch(step).groups
+        rollouts = [r for group in groups for r in group.rollouts]
+        phases.append(sampler.calls - before)
+        oldest.append(step - 1 - min(r.oldest_version for r in rollouts))
+        ended.append(step - 1 - max(r.segments[-1].policy_version for r in rollouts))
+        sampler.policy_version = step
+    return phases, oldest, ended
+
+
+def test_what_finishes_in_one_phase_is_learned_from_at_once() -> None:
+    collector, sampler = _of_phases(lambda _: 1, steps=6)
+    assert _run(collector, sampler, 6) == ([1] * 6, [0] * 6, [0] * 6)
+
+
+def test_what_takes_two_phases_is_finished_by_each_iterations_own_policy() -> None:
+    """The first iteration fills the buffer; then one phase an iteration ends one batch and begins another."""
+    collector, sampler = _of_phases(lambda _: 2, steps=6)
+    phases, oldest, ended = _run(collector, sampler, 6)
+    assert phases == [2, 1, 1, 1, 1, 1] and oldest == [0, 1, 1, 1, 1, 1] and ended == [0] * 6
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_iteration_samples_and_no_group_waits_for_ever(seed: int) -> None:
+    steps, longest = 40, 4
+    lengths = [random.Random(seed * 1000 + n).randint(1, longest) for n in range(steps * PROMPTS + 1)]
+    collector, sampler = _of_phases(lambda n: lengths[n], steps=steps)
+    phases, oldest, _ = _run(collector, sampler, steps)
+    # In the last iterations there may be nothing more to begin.
+    assert min(phases[: steps - 3]) >= 1 and max(oldest) <= longest + 1
+    assert len(sampler.numbers) == steps * PROMPTS * SAMPLES and not collector._open + collector._ready
+
+
+def test_a_whole_batch_that_is_ready_does_not_stop_sampling() -> None:
+    """Four of two phases and four of one end at once: the next iteration samples all the same."""
+    collector, sampler = _of_phases(lambda n: 2 if n < PROMPTS else 1, steps=6)
+    phases, oldest, _ = _run(collector, sampler, 6)
+    assert phases == [2, 1, 1, 1, 1, 1] and max(oldest) == 1 and oldest[3:] == [0, 0, 0]
+
+
+def test_groups_on_their_way_are_learned_from_before_the_last_prompt_ends_the_run() -> None:
+    collector, _ = _of_phases(lambda n: 1 + n % 3, steps=30, prompts=10, retire_above=0.9)
+    learned = 0
+    with pytest.raises(UserError, match="none of 10 prompts is left"):
+        for step in range(1, 31):
+            learned += len(collector.next_batch(step).groups)
+    assert learned == collector._begun // PROMPTS * PROMPTS > 0
 
 
 @pytest.mark.parametrize(

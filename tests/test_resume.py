@@ -174,6 +174,8 @@ def test_a_buffer_of_unfinished_rollouts_survives_a_kill(write_config: Callable[
     collection = "partial: {phase_tokens: 1, groups_in_flight: 40, loss_segments: all}"
     kills = [while_saving("rl", 3, files=1), after_step("rl", 10, seconds=0.05)]
     config = write_config(steps=12, collection=collection)
+    text = config.read_text().replace("rollouts_per_prompt: 4", "rollouts_per_prompt: 16")
+    config.write_text(text)
     _compare(config, kills, steps=12)
     counts = []
     for path in sorted((config.parent / "killed" / "rl" / "checkpoints").glob("step_*/state.json")):
@@ -186,7 +188,8 @@ def test_a_buffer_of_unfinished_rollouts_survives_a_kill(write_config: Callable[
 @pytest.mark.vllm
 def test_a_stream_that_is_killed_goes_on_within_its_lag(write_config: Callable[..., Path]) -> None:
     config = write_config(steps=8, engine="vllm", collection="max_lag: 2")
-    config.write_text(config.read_text().replace("kv_cache_gb: 0.1", "kv_cache_gb: 0.1, stale_kv: recompute"))
+    text = config.read_text().replace("kv_cache_gb: 0.1", "kv_cache_gb: 0.1, stale_kv: recompute")
+    config.write_text(text.replace("updates_per_step: 2", "updates_per_step: 1"))
     train(config, config.parent / "run", [after_step("rl", 5)])
     metrics = [json.loads(line) for line in read(config.parent / "run")["rl/metrics"].splitlines()]
     assert [row["step"] for row in metrics] == list(range(1, 9))

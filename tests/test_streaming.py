@@ -9,6 +9,7 @@ import pytest
 from vlrl.collect.requests import EncodedPrompt
 from vlrl.collect.streaming import StreamingCollector, in_time
 from vlrl.config import RunConfig, build_config
+from vlrl.errors import UserError
 from vlrl.policy.processor import Encoded
 from vlrl.sampling.base import SampleRequest
 from vlrl.trajectory import Group, Prompt, Segment, Verdict
@@ -50,8 +51,9 @@ class NoText:
         return "x"
 
 
-def _config(max_lag: int, steps: int) -> RunConfig:
-    rl = {"steps": steps, "max_lag": max_lag, "prompts_per_step": 4, "rollouts_per_prompt": 3}
+def _config(max_lag: int, steps: int, **prompts: Any) -> RunConfig:
+    rl: dict[str, Any] = {"steps": steps, "max_lag": max_lag, "prompts_per_step": 4, "rollouts_per_prompt": 3}
+    rl["prompts"] = prompts
     tree = {"name": "s", "policy": {"path": "p"}, "data": {"train": [{"path": "rows.jsonl"}]}, "rl": rl}
     return build_config(tree, "test")
 
@@ -101,6 +103,17 @@ def test_a_restored_stream_loses_no_group_and_samples_the_running_ones_anew() ->
     seen = before + after
     counts = sorted(seen.count(f"p{i}") for i in range(11))
     assert len(seen) == 80 and counts[-1] - counts[0] <= 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_groups_on_their_way_are_learned_from_before_the_last_prompt_ends_the_run(seed: int) -> None:
+    sampler = Queue(seed)
+    collector = _collector(_config(2, 30, retire_above=0.9), sampler)
+    learned = 0
+    with pytest.raises(UserError, match="none of 11 prompts is left"):
+        for step in range(1, 31):
+            learned += len(_step(collector, sampler, step))
+    assert learned == collector._begun // 4 * 4
 
 
 def _step(collector: StreamingCollector, sampler: Queue, step: int) -> list[Group]:

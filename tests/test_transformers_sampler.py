@@ -1,3 +1,4 @@
+import itertools
 import os
 import shutil
 import subprocess
@@ -6,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +19,10 @@ from vlrl.errors import WaitTimeout
 from vlrl.images import ImageRef
 from vlrl.policy.load import load_model
 from vlrl.policy.processor import PolicyProcessor
+from vlrl.sampling.base import Interruption
 from vlrl.sampling.repetition import RepetitionRule
 from vlrl.sampling.transformers_sampler import TransformersSampler
+from vlrl.trajectory import Segment
 
 DrawImage = Callable[..., ImageRef]
 
@@ -163,6 +167,59 @@ def test_a_response_that_repeats_itself_is_ended(build_model: ModelBuilder) -> N
     assert ended[0].token_ids == plain[0].token_ids[:10]
 
 
+@pytest.mark.parametrize(
+    ("rule", "ended"),
+    [
+        (RepetitionRule(check_every=32), 32),  # eight times the same token
+        (RepetitionRule(repeats=400, window=100, check_every=16), 112),  # n-grams, where a window is full
+        (RepetitionRule(repeats=400, window=1000, certain_tokens=150, check_every=64), 192),
+        (RepetitionRule(repeats=300, window=1000), 320),  # where the budget ends too
+    ],
+)
+@pytest.mark.parametrize("phase", [None, 64, 50, 7, 320])
+def test_repetition_is_found_at_the_same_token_whatever_the_phases(
+    build_model: ModelBuilder, rule: RepetitionRule, ended: int, phase: int | None
+) -> None:
+    """A policy that can say one token only, in phases as `PartialCollector` asks for them."""
+    sampler, processor = _sampler(build_model("qwen3"))
+    processor.banned_ids = [i for i in range(sampler._model.config.vocab_size) if i != 70]
+    request = make_request(processor, ("How many?", []), 1, 320)
+    request = replace(request, repetition=rule, pause_after=phase)
+    segments: list[Segment] = []
+    while not segments or segments[-1].finish_reason == "paused":
+        segments += sampler.sample([replace(request, segments=segments)], timeout=60)[0]
+    assert {t for s in segments for t in s.token_ids} == {70}
+    assert sum(len(s.token_ids) for s in segments) == ended and segments[-1].finish_reason == "repetition"
+
+
+def test_a_phrase_begins_a_new_run(build_model: ModelBuilder) -> None:
+    """Its log-probs are no sign of certainty, and thinking and answer are looked at by themselves."""
+    sampler, processor = _sampler(build_model("qwen3"))
+    processor.banned_ids = [i for i in range(sampler._model.config.vocab_size) if i != 70]
+    rule = RepetitionRule(repeats=400, window=1000, certain_tokens=50, check_every=1)
+    plan = Interruption(40, [71, 72], 45)
+    request = make_request(processor, ("How many?", []), 1, 100)
+    request = replace(request, interruption=plan, repetition=rule)
+    (segments,) = sampler.sample([request], timeout=60)
+    assert [len(s.token_ids) for s in segments] == [40, 2, 45] and segments[-1].finish_reason == "length"
+
+
+def test_the_deadline_is_of_a_call_that_makes_no_progress(
+    build_model: ModelBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that goes on by a second a look, two a token at most; each tenth token ends a response."""
+    sampler, processor = _sampler(build_model("qwen3"))
+    processor.banned_ids += processor.stop_ids
+    ticks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(ticks)))
+    monkeypatch.setattr("vlrl.sampling.transformers_sampler.time", clock)
+    requests = [make_request(processor, ("How many?", []), i, 10 * (i + 1)) for i in range(8)]
+    responses = sampler.sample(requests, timeout=25)
+    assert [len(r[0].token_ids) for r in responses] == [10 * (i + 1) for i in range(8)]
+    with pytest.raises(WaitTimeout, match="the next of 8 running responses to end"):
+        sampler.sample(requests, timeout=5)
+
+
 def test_update_in_flight_starts_a_new_segment(build_model: ModelBuilder) -> None:
     old, new = build_model("qwen3", seed=0), build_model("qwen3", seed=1)
     sampler, processor = _sampler(old)
@@ -212,7 +269,7 @@ def test_incomplete_update_is_refused_and_changes_nothing(build_model: ModelBuil
 
 def test_deadline(build_model: ModelBuilder) -> None:
     sampler, processor = _sampler(build_model("qwen3"))
-    with pytest.raises(WaitTimeout, match="1 of 1 responses"):
+    with pytest.raises(WaitTimeout, match="the next of 1 running responses to end"):
         sampler.sample([make_request(processor, ("How many?", []), 0)], timeout=0)
 
 

@@ -1,6 +1,8 @@
 """vLLM that fails or hangs: one line and an exit code for the user, and an end in time."""
 
+import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,3 +63,23 @@ def test_closing_leaves_a_disk_that_hangs(
         assert time.monotonic() - start < 25
     finally:
         os.close(os.open(hung, os.O_WRONLY | os.O_NONBLOCK))  # lets the reader go
+
+
+def test_a_deadline_counts_anew_from_each_sign_of_progress() -> None:
+    """Work of a second under a deadline of 0.4: it ends if something moves meanwhile, and else does not."""
+    sampler = object.__new__(VllmSampler)
+    sampler._loop = asyncio.new_event_loop()
+    sampler._thread = threading.Thread(target=sampler._loop.run_forever, daemon=True)
+    sampler._thread.start()
+    moved = [0.0]
+
+    async def work() -> str:
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            moved[0] = time.monotonic()
+        return "done"
+
+    assert sampler._call(work(), "rollouts", 0.4, lambda: moved[0]) == "done"
+    with pytest.raises(WaitTimeout, match="waited 0 s for rollouts"):
+        sampler._call(work(), "rollouts", 0.4, lambda: 0.0)
+    sampler._stop_loop()

@@ -253,12 +253,20 @@ def test_a_response_that_repeats_itself_is_ended(engine: Engine) -> None:
     engine.processor.banned_ids = sorted(media + engine.processor.stop_ids)
     request = make_request(engine.processor, engine.cases[-1], 8000, 400)
     plain, ended = engine.sampler.sample([request, replace(request, request_id="x", repetition=rule)], 60)
+    held: list[Segment] = []
+    while not held or held[-1].finish_reason == "paused":
+        going_on = replace(request, request_id=f"y{len(held)}", repetition=rule, segments=list(held))
+        held += engine.sampler.sample([replace(going_on, pause_after=3)], 60)[0]
     banned, engine.processor.banned_ids = engine.processor.banned_ids, media
     assert [s.finish_reason for s in plain] == ["length"] and len(plain[0].token_ids) == 400
     assert [s.finish_reason for s in ended] == ["repetition"]
-    # The engine is a few tokens ahead of who looks.
-    count = len(ended[0].token_ids)
-    assert 8 <= count < 200 and ended[0].token_ids == plain[0].token_ids[:count]
+    # The engine is a few tokens ahead of who looks; they are none of the response's.
+    assert ended[0].token_ids == plain[0].token_ids[:8]
+    assert [(len(s.token_ids), s.finish_reason) for s in held] == [
+        (3, "paused"),
+        (3, "paused"),
+        (2, "repetition"),
+    ]
     gap = engine.plain[0].worst_gap(engine.cases[-1], ended[0].token_ids, ended[0].logprobs, banned)
     assert gap < TOLERANCE
     assert len(engine.sampler.sample(engine.requests(seed=8100, samples=1), timeout=60)) == len(engine.cases)

@@ -1,4 +1,9 @@
-"""Partial rollouts: a token budget a phase, and a buffer for what it leaves unfinished (k1.5 2.6.2)."""
+"""Partial rollouts: a token budget a phase, and a buffer for what it leaves unfinished (k1.5 2.6.2).
+
+Every iteration samples for one phase at least, so that what can finish in it is of the iteration's policy. A
+phase begins as many groups as the batch lacks finished ones: where all finish in one phase that is a batch an
+iteration and none waits; where they take several, unfinished ones gather until each phase finishes a batch.
+"""
 
 import time
 from typing import Any
@@ -35,17 +40,22 @@ class PartialCollector:
         self._ready: list[OpenGroup] = []
 
     def next_batch(self, step: int) -> Collected:
-        """The oldest `prompts_per_step` finished groups, after as many phases as that takes.
+        """The oldest `prompts_per_step` finished groups, after one phase or as many as that takes.
 
         Raises:
+            UserError: no prompts are left, and too few groups are on their way.
             WaitTimeout: the sampler or the graders outlived their deadline.
             EngineError: one of them failed.
         """
         seconds = {"generate": 0.0, "reward": 0.0}
-        while len(self._ready) < self._rl.prompts_per_step:
+        phases = 0
+        while phases == 0 or len(self._ready) < self._rl.prompts_per_step:
             started = time.perf_counter()
             self._begin_groups(step)
+            if not self._open:  # neither run nor pool has more, and the rest is ready
+                break
             self._run_phase()
+            phases += 1
             sampled = time.perf_counter()
             self._move_finished()
             seconds["generate"] += sampled - started
@@ -71,8 +81,15 @@ class PartialCollector:
         self._ready = [self._groups.restore(group) for group in state["ready"]]
 
     def _begin_groups(self, step: int) -> None:
-        missing = self._in_flight - len(self._open) - len(self._ready)
-        for index in self._pool.take(missing, step) if missing > 0 else []:
+        """As many as the batch lacks, within what may be held and what the run still needs."""
+        size, held = self._rl.prompts_per_step, len(self._open) + len(self._ready)
+        # Should a whole batch be ready and nothing running, one group keeps the phase from being empty.
+        lacking = max(size - len(self._ready), 0 if self._open else 1)
+        count = min(lacking, self._in_flight - held, self._rl.steps * size - self._begun)
+        # Prompts that retirement has used up end the run once what was begun before is used up too.
+        if count <= 0 or (held >= size and self._pool.is_empty(step)):
+            return
+        for index in self._pool.take(count, step):
             version = self._sampler.policy_version
             self._open.append(OpenGroup.begin(self._begun, index, version, self._rl.rollouts_per_prompt))
             self._begun += 1
@@ -89,8 +106,8 @@ class PartialCollector:
     def _extend(self, group: OpenGroup, index: int, segments: list[Segment]) -> None:
         group.segments[index] += segments
         group.phases[index] += 1
-        last = group.segments[index][-1]
-        if last.finish_reason == "paused" and group.phases[index] >= self._partial.max_segments:
+        last, most = group.segments[index][-1], self._partial.max_segments
+        if last.finish_reason == "paused" and most is not None and group.phases[index] >= most:
             last.finish_reason = "length"
 
     def _move_finished(self) -> None:

@@ -48,6 +48,10 @@ class PromptPool:
         self._success: dict[int, float] = {}
         self._retired: set[int] = set()
 
+    def is_empty(self, step: int) -> bool:
+        """Whether retired and easy prompts are all there are."""
+        return not any(self._allowed(step))
+
     def take(self, n: int, step: int) -> list[int]:
         """Indices of the next `n` prompts, for a step counted from 1.
 

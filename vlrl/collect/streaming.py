@@ -42,6 +42,7 @@ class StreamingCollector:
         """`prompts_per_step` finished groups for the step that starts from version `step - 1`.
 
         Raises:
+            UserError: no prompts are left, and too few groups are on their way.
             WaitTimeout: no rollout finished within the sampler's deadline.
             EngineError: the engine or the graders failed.
         """
@@ -84,9 +85,12 @@ class StreamingCollector:
     def _begin_groups(self, version: int) -> None:
         """Fill up to as many groups as can be learned from in time, but no more than the run still needs."""
         size = self._rl.prompts_per_step
-        room = (self._rl.max_lag + 1) * size - len(self._open) - len(self._ready)
-        count = min(room, self._rl.steps * size - self._begun)
-        for index in self._pool.take(count, version + 1) if count > 0 else []:
+        held = len(self._open) + len(self._ready)
+        count = min((self._rl.max_lag + 1) * size - held, self._rl.steps * size - self._begun)
+        # Prompts that retirement has used up end the run once what was begun before is used up too.
+        if count <= 0 or (held >= size and self._pool.is_empty(version + 1)):
+            return
+        for index in self._pool.take(count, version + 1):
             group = OpenGroup.begin(self._begun, index, version, self._rl.rollouts_per_prompt)
             self._begun += 1
             self._open[group.number] = group

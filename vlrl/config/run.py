@@ -115,6 +115,11 @@ class RunConfig(Section):
                 "objective tpo compares whole responses: rl.partial.loss_segments must be 'all', not "
                 f"'{segments}'"
             )
+        if rl.max_lag > 0 and rl.updates_per_step > 1:
+            raise ValueError(
+                f"rl.max_lag above 0 needs rl.updates_per_step 1, not {rl.updates_per_step}: lag counts "
+                "optimizer steps, and weights are published after each; lower rl.prompts_per_step instead"
+            )
         if rl.max_lag > 0 and rl.partial is not None:
             raise ValueError("rl.max_lag above 0 and rl.partial: choose one, streaming needs no phases")
         if rl.max_lag > 0 and self.sampling.engine != "vllm":
@@ -171,5 +176,32 @@ class RunConfig(Section):
                 found.append(
                     "objective.reset_optimizer with rl.updates_per_step 1: Adam's first step moves every "
                     "weight by the learning rate whatever its gradient; raise updates_per_step or turn it off"
+                )
+        return found + (self._warnings_of_collection() if "rl" in self.stages else [])
+
+    def _warnings_of_collection(self) -> list[str]:
+        found, rl = [], self.rl
+        partial, objective = rl.partial, self.objective
+        # TPO's target is made of the sampler's log-probs, so it knows who sampled.
+        corrected = (
+            objective.corrects_by_ratio
+            or objective.correction.kind != "none"
+            or isinstance(objective, TpoConfig)
+        )
+        older = "rl.max_lag above 0" if rl.max_lag > 0 else None
+        if partial is not None and partial.loss_segments != "last":
+            older = f"rl.partial.loss_segments {partial.loss_segments}"
+        if older is not None and not corrected:
+            found.append(
+                f"objective {objective.name} with {older} learns from tokens of older versions without a "
+                "ratio to the sampler's log-probs: set objective.correction, or objective.old to behaviour "
+                "where there is one"
+            )
+        if partial is not None and partial.max_segments is not None:
+            longest = partial.phase_tokens * partial.max_segments
+            if longest < rl.max_response_tokens:
+                found.append(
+                    f"rl.partial cuts responses at phase_tokens x max_segments = {longest} tokens, before "
+                    f"rl.max_response_tokens ({rl.max_response_tokens}): raise max_segments or leave it unset"
                 )
         return found

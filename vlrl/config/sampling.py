@@ -42,4 +42,4 @@ class SamplingConfig(Section):
     startup_timeout_s: float = Field(default=600, gt=0)
     """Deadline for the engine to come up."""
     timeout_s: float = Field(default=1800, gt=0)
-    """Deadline for one batch of rollouts."""
+    """The longest that sampling may go without a rollout, or a part of one, coming to its end."""

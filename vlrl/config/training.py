@@ -111,6 +111,12 @@ class RepetitionConfig(Section):
     check_every: int = Field(default=64, gt=0)
     """Tokens between two looks."""
 
+    @model_validator(mode="after")
+    def _window(self) -> Self:
+        if self.window < self.ngram:
+            raise ValueError(f"window ({self.window}) must hold one ngram ({self.ngram} tokens); raise it")
+        return self
+
 
 class PartialConfig(Section):
     """Partial rollouts (k1.5 section 2.6.2): long responses are sampled over several phases."""
@@ -118,11 +124,18 @@ class PartialConfig(Section):
     phase_tokens: int = Field(gt=0)
     """Tokens that a phase may add to a response; unfinished ones go on in the next, under newer weights."""
     groups_in_flight: int | None = Field(default=None, gt=0)
-    """Unfinished and waiting groups held at a time; unset: twice the prompts per step."""
-    max_segments: int = Field(default=16, gt=0)
-    """Phases after which a response is cut, as by length."""
+    """Most groups held at a time, unfinished and waiting ones; unset: twice the prompts per step.
+
+    Each phase begins as many groups as the step still lacks finished ones, so those beyond the prompts per
+    step are unfinished ones of earlier phases.
+    """
+    max_segments: int | None = Field(default=None, gt=0)
+    """Phases after which a response is cut, as by length; unset: as many as its length takes."""
     loss_segments: Literal["last", "within_k", "all"] = "last"
-    """Tokens that are learned from: those of a response's newest version, of the k before it too, or all."""
+    """Tokens that are learned from. `last`: those of the response's own newest version, which is older than
+    the trainer's where a response ended in an earlier iteration than the rest of its group, or its group than
+    the batch that took it. `within_k`: those of the k versions before that one too. `all`: every one.
+    """
     within: int = Field(default=1, ge=0)
     """The k of `within_k`, in policy versions."""
 
@@ -145,7 +158,8 @@ class RlConfig(Section):
     max_lag: int = Field(default=0, ge=0)
     """Most that a batch's oldest token may lie behind the trainer, in versions (PipelineRL-k's k).
 
-    0 is the synchronous iteration. Above 0 the sampler goes on while the trainer trains.
+    0 is the synchronous iteration. Above 0 the sampler goes on while the trainer trains, and a version is one
+    optimizer step.
     """
     interruption: InterruptionConfig | None = None
     """Thinking budget; unset: none."""

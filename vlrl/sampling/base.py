@@ -38,7 +38,8 @@ class SampleRequest:
     checks that its engine saw the same. `seed` alone decides the random draws of this request.
     `max_tokens` counts response tokens, those of `segments` and injected ones included. `segments` are
     what earlier phases sampled; `pause_after` the tokens that this one may add. `repetition` ends a response
-    that repeats itself.
+    that repeats itself. `run` is for engines, which are asked for a response part by part (`ResponseParts`):
+    what was sampled right before a part, and its prompt holds, for `repetition` to look at as well.
     """
 
     request_id: str
@@ -53,6 +54,7 @@ class SampleRequest:
     pause_after: int | None = None
     interruption: Interruption | None = None
     repetition: RepetitionRule | None = None
+    run: list[Segment] = field(default_factory=list)
 
 
 class Sampler(Protocol):
@@ -68,7 +70,7 @@ class Sampler(Protocol):
         phase's tokens were used up; the stop token is included when it was sampled.
 
         Raises:
-            WaitTimeout: not done after `timeout` seconds.
+            WaitTimeout: for `timeout` seconds no response, or part of one, has ended.
             EngineError: the engine failed, now or before.
         """
         ...

@@ -64,6 +64,7 @@ class ResponseParts:
             seed=derive_seed(request.seed, "part", count) if count else request.seed,
             max_tokens=limit,
             segments=[],
+            run=self._run(),
         )
 
     def _inject(self, phrase: list[int]) -> None:
@@ -98,6 +99,13 @@ class ResponseParts:
             elif count is not None:
                 count += len(segment.token_ids)
         return count
+
+    def _run(self) -> list[Segment]:
+        """What was sampled since the phrase, or since the beginning."""
+        run: list[Segment] = []
+        for segment in self._all():
+            run = [] if segment.is_injected else [*run, segment]
+        return run
 
     def _all(self) -> list[Segment]:
         return [*self._request.segments, *self.segments]

@@ -10,6 +10,8 @@ from typing import Literal
 
 import numpy as np
 
+from vlrl.trajectory import Segment
+
 Sign = Literal["period", "ngrams", "certainty"]
 
 
@@ -19,7 +21,8 @@ class RepetitionRule:
 
     `repeats` times the same stretch of at most `max_period` tokens at the end; more than `ngram_share` of the
     n-grams of the last `window` tokens seen before in it; `certain_tokens` in a row, each with a log-prob
-    above that of `certain_probability`. Looked for every `check_every` tokens.
+    above that of `certain_probability`. Looked for whenever a run of sampled tokens is a multiple of
+    `check_every` long; a phrase that is put in begins a new run.
     """
 
     max_period: int = 256
@@ -30,6 +33,41 @@ class RepetitionRule:
     certain_tokens: int = 3000
     certain_probability: float = 0.99
     check_every: int = 64
+
+
+class RepetitionWatch:
+    """Applies a rule to one part of a response as it is sampled.
+
+    It looks at the same lengths of a run whatever parts it is sampled in, and however many tokens an engine
+    shows at a time, so where a response ends depends on neither.
+
+    Args:
+        rule: None finds nothing.
+        run: what was sampled of the run before this part.
+    """
+
+    def __init__(self, rule: RepetitionRule | None, run: list[Segment]) -> None:
+        self._rule = rule
+        self._ids = [token for segment in run for token in segment.token_ids]
+        self._logprobs = [logprob for segment in run for logprob in segment.logprobs]
+        self._before = len(self._ids)
+
+    @property
+    def taken(self) -> int:
+        """Tokens of the part so far."""
+        return len(self._ids) - self._before
+
+    def add(self, ids: list[int], logprobs: list[float]) -> int | None:
+        """Take the part's next tokens; its length in tokens once it must end because it repeats itself."""
+        if self._rule is None:
+            return None
+        every, looked = self._rule.check_every, len(self._ids)
+        self._ids += ids
+        self._logprobs += logprobs
+        for count in range(looked - looked % every + every, len(self._ids) + 1, every):
+            if find_repetition(self._ids[:count], self._logprobs[:count], self._rule) is not None:
+                return count - self._before
+        return None
 
 
 def find_repetition(ids: list[int], logprobs: list[float], rule: RepetitionRule) -> Sign | None:

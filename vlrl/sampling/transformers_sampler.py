@@ -19,7 +19,7 @@ from vlrl.policy.model import Policy
 from vlrl.policy.processor import PolicyProcessor, join_media
 from vlrl.sampling.base import SampleRequest
 from vlrl.sampling.parts import ResponseParts
-from vlrl.sampling.repetition import find_repetition
+from vlrl.sampling.repetition import RepetitionWatch
 from vlrl.trajectory import FinishReason, Segment
 
 
@@ -40,22 +40,21 @@ class TransformersSampler:
 
     def sample(self, requests: list[SampleRequest], timeout: float) -> list[list[Segment]]:
         """Segments of each request; see `Sampler.sample`."""
-        deadline = time.monotonic() + timeout
         was_training = self._model.training
         self._model.eval()
         try:
             out: list[list[Segment]] = []
             for start in range(0, len(requests), self._max_sequences):
-                out += self._respond(requests[start : start + self._max_sequences], deadline, timeout)
+                out += self._respond(requests[start : start + self._max_sequences], timeout)
             return out
         finally:
             self._model.train(was_training)
 
-    def _respond(self, requests: list[SampleRequest], deadline: float, timeout: float) -> list[list[Segment]]:
+    def _respond(self, requests: list[SampleRequest], timeout: float) -> list[list[Segment]]:
         """Decode part after part; those of all responses that have another one together."""
         responses = [ResponseParts(request, self._processor.closes_thinking) for request in requests]
         while asked := [(r, part) for r in responses if (part := r.next()) is not None]:
-            found = self._decode([part for _, part in asked], deadline, timeout)
+            found = self._decode([part for _, part in asked], timeout)
             for (response, _), segments in zip(asked, found, strict=True):
                 response.add(segments)
         return [response.segments for response in responses]
@@ -85,12 +84,15 @@ class TransformersSampler:
         """Nothing to stop."""
 
     @torch.no_grad()
-    def _decode(self, requests: list[SampleRequest], deadline: float, timeout: float) -> list[list[Segment]]:
+    def _decode(self, requests: list[SampleRequest], timeout: float) -> list[list[Segment]]:
         with self._lock:
             batch = _Batch(requests, self._prefill(requests))
+        running, progress = len(batch.rows), time.monotonic()
         while batch.rows:
-            if time.monotonic() > deadline:
-                raise WaitTimeout(f"{len(batch.rows)} of {len(requests)} responses", timeout)
+            if len(batch.rows) < running:
+                running, progress = len(batch.rows), time.monotonic()
+            if time.monotonic() - progress > timeout:
+                raise WaitTimeout(f"the next of {running} running responses to end", timeout)
             with self._turn:
                 pass
             with self._lock:
@@ -178,13 +180,16 @@ class _Response:
         self.generator = random.Random(request.seed)
         self.tokens: list[tuple[int, float, int]] = []
         self.reason: FinishReason | None = None
+        self._watch = RepetitionWatch(request.repetition, request.run)
 
-    def repeats(self) -> bool:
-        rule = self.request.repetition
-        if rule is None or len(self.tokens) % rule.check_every:
-            return False
-        ids, logprobs, _ = zip(*self.tokens, strict=True)
-        return find_repetition(list(ids), list(logprobs), rule) is not None
+    def add(self, token: int, logprob: float, version: int, stop_ids: list[int]) -> None:
+        self.tokens.append((token, logprob, version))
+        if token in stop_ids:
+            self.reason = "stop"
+        elif self._watch.add([token], [logprob]) is not None:
+            self.reason = "repetition"
+        elif len(self.tokens) == self.request.max_tokens:
+            self.reason = "length"
 
     def segments(self) -> list[Segment]:
         assert self.reason is not None
@@ -221,13 +226,7 @@ class _Batch:
         tokens = torch.searchsorted(cumulative, numbers * cumulative[:, -1:], right=True)
         chosen = logprobs.gather(1, tokens).squeeze(1).tolist()
         for response, token, logprob in zip(self.rows, tokens.squeeze(1).tolist(), chosen, strict=True):
-            response.tokens.append((token, logprob, version))
-            if token in stop_ids:
-                response.reason = "stop"
-            elif len(response.tokens) == response.request.max_tokens:
-                response.reason = "length"
-            elif response.repeats():
-                response.reason = "repetition"
+            response.add(token, logprob, version, stop_ids)
         running = [row for row, response in enumerate(self.rows) if response.reason is None]
         if len(running) < len(self.rows):
             self.rows = [self.rows[row] for row in running]

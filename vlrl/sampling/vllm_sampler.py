@@ -10,8 +10,10 @@ import asyncio
 import multiprocessing
 import queue
 import threading
-from collections.abc import Coroutine, Iterable, Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,7 +26,7 @@ from vlrl.policy.processor import PolicyProcessor
 from vlrl.sampling.base import SampleRequest
 from vlrl.sampling.busy import BusyClock
 from vlrl.sampling.parts import ResponseParts
-from vlrl.sampling.repetition import find_repetition
+from vlrl.sampling.repetition import RepetitionWatch
 from vlrl.sampling.vllm_start import EngineStart, start_engine
 from vlrl.trajectory import FinishReason, Segment
 
@@ -54,6 +56,7 @@ class VllmSampler:
         self._poison: str | None = None
         # Not the policy version: the stages of a run each count theirs from the start.
         self._updates = 0
+        self._progress = 0.0  # when the last response, or part of one, ended
         self._images: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._busy = BusyClock()
         self._running: set[asyncio.Task[Any]] = set()
@@ -72,15 +75,16 @@ class VllmSampler:
         """Segments of each request; see `Sampler.sample`.
 
         Raises:
-            WaitTimeout: not done after `timeout` seconds; the requests are aborted.
+            WaitTimeout: no response, or part of one, ended for `timeout` seconds; the requests are aborted.
             EngineError: the engine is dead, or a weight update failed.
             RuntimeError: a prompt's placeholders expanded to other ids than the request's.
         """
         self._refuse_if_poisoned()
         for request in requests:
             self._check_length(request)
-        waited_for = f"{len(requests)} rollouts of vLLM (see {self._log})"
-        return self._call(self._sample_all(requests), waited_for, timeout)
+        waited_for = f"another of {len(requests)} rollouts of vLLM to end (see {self._log})"
+        self._progress = time.monotonic()
+        return self._call(self._sample_all(requests), waited_for, timeout, lambda: self._progress)
 
     def submit(self, requests: list[SampleRequest]) -> None:
         """Begin to sample; see `StreamingSampler.submit`."""
@@ -160,15 +164,23 @@ class VllmSampler:
                 raise
             raise EngineError(f"vLLM did not start: {_first_line(error)} (see {self._log})") from error
 
-    def _call(self, work: Work, waited_for: str, timeout: float = UPDATE_TIMEOUT_S) -> Any:
+    def _call(
+        self,
+        work: Work,
+        waited_for: str,
+        timeout: float = UPDATE_TIMEOUT_S,
+        progress: Callable[[], float] | None = None,
+    ) -> Any:
+        """What `work` returns; it has `timeout` seconds, counted anew from each moment of `progress`."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        since = time.monotonic()
         try:
-            return future.result(timeout)
-        except FutureTimeout:
-            if future.done():  # the work itself raised it
-                raise
-            future.cancel()
-            raise WaitTimeout(waited_for, timeout) from None
+            while not wait([future], max(since + timeout - time.monotonic(), 0.0)).done:
+                moved = progress() if progress else since
+                if moved <= since:
+                    raise WaitTimeout(waited_for, timeout)
+                since = moved
+            return future.result()
         except BaseException:
             future.cancel()
             raise
@@ -249,6 +261,7 @@ class VllmSampler:
             with self._busy.work():
                 while (part := parts.next()) is not None:
                     parts.add(await self._sample_part(part))
+                    self._progress = time.monotonic()
         return parts.segments
 
     async def _sample_part(self, request: SampleRequest) -> list[Segment]:
@@ -261,14 +274,15 @@ class VllmSampler:
             prompt["cache_salt"] = str(self._updates)
             outputs = await self._engine.add_request(request.request_id, prompt, self._params(request))
         del prompt
-        repeats = False
+        watch = RepetitionWatch(request.repetition, request.run)
         try:
             output = await outputs.get()
-            while not output.finished:
-                if not repeats and _repeats(request, output.outputs[0]):
-                    repeats = True
-                    # What was sampled until then comes as a last output.
-                    await self._engine.abort(request.request_id)
+            # The last output is looked at too: a part may end before the engine has shown any other.
+            while (kept := _kept(request, watch, output.outputs[0])) is None and not output.finished:
+                output = await outputs.get()
+            if not output.finished:
+                await self._engine.abort(request.request_id)
+            while not output.finished:  # what was sampled until then comes as a last output
                 output = await outputs.get()
         except asyncio.CancelledError:
             await self._engine.abort(request.request_id)
@@ -278,7 +292,7 @@ class VllmSampler:
                 f"request {request.request_id}: vLLM expanded its prompt to {len(output.prompt_token_ids)} "
                 f"ids that differ from the trainer's {len(request.expanded_ids)}"
             )
-        return _segments(request, output.outputs[0], repeats)
+        return _segments(request, output.outputs[0], kept)
 
     def _prompt(self, request: SampleRequest) -> dict[str, Any]:
         prompt: dict[str, Any] = {"prompt_token_ids": list(request.prompt_ids)}
@@ -348,11 +362,13 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _repeats(request: SampleRequest, completion: Any) -> bool:
+def _kept(request: SampleRequest, watch: RepetitionWatch, completion: Any) -> int | None:
+    """Tokens left of a part that repeats itself. A stop token is not looked at: it has ended the part."""
     if request.repetition is None:
-        return False
-    ids = list(completion.token_ids)
-    return find_repetition(ids, _logprobs(completion), request.repetition) is not None
+        return None
+    end = len(completion.token_ids) - (completion.finish_reason == "stop")
+    new = slice(watch.taken, end)
+    return watch.add(list(completion.token_ids)[new], _logprobs(completion)[new])
 
 
 def _logprobs(completion: Any) -> list[float]:
@@ -360,19 +376,28 @@ def _logprobs(completion: Any) -> list[float]:
     return [step[token].logprob for step, token in steps]
 
 
-def _segments(request: SampleRequest, completion: Any, repeats: bool) -> list[Segment]:
-    """One segment for each policy version; all but the last were cut by an update."""
-    ids, logprobs = list(completion.token_ids), _logprobs(completion)
-    ended: FinishReason = completion.finish_reason
-    if repeats and ended not in ("stop", "length"):
-        ended = "repetition"
-    elif ended not in ("stop", "length"):
+def _segments(request: SampleRequest, completion: Any, kept: int | None) -> list[Segment]:
+    """One segment for each policy version; all but the last were cut by an update.
+
+    Where a response repeats itself only `kept` tokens stay: the engine is a few ahead of who looks.
+    """
+    ids, logprobs = list(completion.token_ids)[:kept], _logprobs(completion)
+    ended: FinishReason = completion.finish_reason if kept is None else "repetition"
+    if ended not in ("stop", "length", "repetition"):
         raise EngineError(f"request {request.request_id}: vLLM ended it with '{ended}'")
     segments = []
     for span in completion.weight_versions:
         tokens = ids[span.start : span.end]
-        reason: FinishReason = ended if span.end == len(ids) else "paused"
+        if not tokens:
+            continue
+        reason: FinishReason = ended if span.end >= len(ids) else "paused"
         segments.append(
-            Segment(tokens, logprobs[span.start : span.end], int(span.version), [1] * len(tokens), reason)
+            Segment(
+                tokens,
+                logprobs[span.start : span.start + len(tokens)],
+                int(span.version),
+                [1] * len(tokens),
+                reason,
+            )
         )
     return segments

@@ -16,7 +16,10 @@ import torch.distributed as dist
 from vlrl.errors import EngineError, UserError
 
 FAREWELL = timedelta(seconds=10)
-COLLECTIVE_TIMEOUT = timedelta(hours=2)  # a rank may wait for a whole batch of rollouts
+# The other ranks wait in a collective while the main one samples, grades, validates and saves. Those have
+# deadlines of their own, by progress, so that an iteration may take hours; a rank that fails says farewell or
+# closes its connections. This is for what nothing else would end.
+COLLECTIVE_TIMEOUT = timedelta(days=1)
 
 
 class MainRankFailed(Exception):
