@@ -1,5 +1,6 @@
 """The chunked head against the whole [tokens, vocabulary] matrix."""
 
+import os
 import subprocess
 import sys
 
@@ -114,7 +115,10 @@ def test_memory_is_that_of_one_chunk() -> None:
 
     def peak(chunk: int) -> int:
         arguments = [sys.executable, "-c", _PEAK, "2048", "32768", str(chunk)]
-        return int(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout)
+        # Each buffer a mapping of its own: what glibc's heap keeps between them differs from run to run.
+        environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+        ended = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment)
+        return int(ended.stdout)
 
-    assert peak(64) < 100
+    assert peak(64) < 50
     assert peak(2048) > 230  # so the measurement sees a whole matrix when there is one
