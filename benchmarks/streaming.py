@@ -22,15 +22,16 @@ MODES = {
     "streaming, lag 1": ["rl.max_lag=1", "trainer.threads=1", "sampling.threads=1"],
     "streaming, lag 2": ["rl.max_lag=2", "trainer.threads=1", "sampling.threads=1"],
 }
-COLUMNS = ("mode", "start", "end", "seconds a step", "trainer busy", "sampler busy", "largest lag")
+COLUMNS = ("mode", "start", "end", "stage, s", "a step, s", "trainer busy", "sampler busy", "largest lag")
 
 
 @dataclass(slots=True)
 class Measured:
-    """One run: accuracies, median seconds of a step and the shares of it in which each side worked."""
+    """One run: accuracies, seconds of the whole stage and of a median step, and each side's share at work."""
 
     start: float
     end: float
+    stage: float
     step: float
     trainer: float
     sampler: float
@@ -84,6 +85,7 @@ def _run(mode: str, overrides: list[str], seed: int, policy: Path, arguments: ar
     return Measured(
         report["start_accuracy"],
         report["rl_accuracy"],
+        report["seconds"]["rl"],
         statistics.median(whole),
         sum(t["train"] for t in settled) / sum(whole),
         sum(t.get("sampler_busy", t["generate"]) for t in settled) / sum(whole),
@@ -98,6 +100,7 @@ def _medians(measured: list[Measured]) -> list[str]:
     return [
         f"{median('start'):.3f}",
         f"{median('end'):.3f}",
+        f"{median('stage'):.0f}",
         f"{median('step'):.2f}",
         f"{median('trainer'):.0%}",
         f"{median('sampler'):.0%}",

@@ -1,8 +1,8 @@
 """From chat messages and image references to token ids, and from images to pixel tensors.
 
 The expansion of an image marker (how many placeholder ids, which tile tags) depends on the image's size
-alone, so prompts are encoded without decoding a pixel; pixels are made by `image_inputs`, once per
-distinct image, and die with the micro-batch.
+alone, so prompts are encoded without decoding a pixel; pixels are made late by `image_inputs`, once per
+distinct image, and of those seen last a bounded few are kept for the trainer to find after the sampler.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,13 @@ from jinja2 import TemplateError
 
 from vlrl.errors import UserError
 from vlrl.images import ImageRef, load, target_size
+from vlrl.policy.recent import RecentImages
 from vlrl.schema import IMAGE_MARKER
 from vlrl.trajectory import THINK_CLOSE
 
 Message = dict[str, str]
+
+_RECENT_BYTES = 64 << 20  # some hundred small images, or one of 13 megapixels
 
 _MEDIA_ID_NAMES = (
     "image_token_id",
@@ -80,6 +83,7 @@ class PolicyProcessor:
         self.banned_ids = self._media_ids(model_config)
         self.context_length: int = model_config.get_text_config().max_position_embeddings
         self._expansions: dict[tuple[int, int], str] = {}
+        self._recent = RecentImages(_RECENT_BYTES)
 
     @classmethod
     def load(
@@ -197,8 +201,8 @@ class PolicyProcessor:
         return load(image, self.max_pixels, self.min_pixels)
 
     def image_inputs(self, image: ImageRef) -> dict[str, torch.Tensor]:
-        """Model inputs of one image (`pixel_values`, `image_grid_thw`, ...)."""
-        return self._inputs_of(self.open_image(image))
+        """Model inputs of one image (`pixel_values`, `image_grid_thw`, ...), to be read only."""
+        return self._recent.get(image.sha256, lambda: self._inputs_of(self.open_image(image)))
 
     def blank_image_inputs(self) -> dict[str, torch.Tensor]:
         """Model inputs of a blank image about as small as the image processor makes them."""
