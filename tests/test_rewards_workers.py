@@ -15,11 +15,12 @@ from vlrl.rewards import workers
 from vlrl.rewards.workers import GradingPool
 
 BOMB = "9^{9^{9^9}}"
+DEADLINE = 1.2  # seconds: a comparison takes a hundredth, and this machine may be busy
 
 
 @pytest.fixture
 def pool() -> Iterator[GradingPool]:
-    pool = GradingPool(workers=2, timeout_s=0.4, memory_mb=1024)
+    pool = GradingPool(workers=2, timeout_s=DEADLINE, memory_mb=1024)
     pool.grade_many([("x+1", "1+x")] * 4)
     yield pool
     pool.close()
@@ -77,7 +78,7 @@ def test_a_bomb_is_an_error_at_its_deadline_and_the_next_answer_is_prompt(pool: 
         assert pool.grade_many([("x+2", "2+x")])[0].equal is True
         answered.append(time.monotonic() - start)
     # The best of three: on a busy machine a single wake-up can take a second.
-    assert 0.4 <= min(ended) < 1.5
+    assert DEADLINE <= min(ended) < DEADLINE + 1.1
     assert min(answered) < 0.6
 
 
@@ -85,7 +86,7 @@ def test_waiting_in_the_queue_costs_no_time(pool: GradingPool) -> None:
     # Behind four bombs on two workers everything queues for two deadlines.
     outcomes = pool.grade_many([("5", BOMB)] * 4 + [(f"x+{i}", f"{i}+x") for i in range(20)])
     assert [o.equal for o in outcomes] == [None] * 4 + [True] * 20
-    assert all(o.seconds < 0.4 for o in outcomes[4:])
+    assert all(o.seconds < DEADLINE for o in outcomes[4:])
 
 
 def test_memory_is_bounded() -> None:
@@ -206,7 +207,7 @@ def test_a_batch_whose_graders_hang_ends_at_its_deadline(
     try:
         with pytest.raises(WaitTimeout, match="of 100 gradings, whose graders hang"):
             pool.grade_many([("1", "x")] * 100)
-        assert 2.4 < time.monotonic() - start < 5.0  # one after the other they take twenty
+        assert 2.4 < time.monotonic() - start < 15.0  # one after the other they take twenty
     finally:
         start = time.monotonic()
         pool.close()
@@ -237,7 +238,7 @@ def test_an_answer_that_a_stalled_grader_does_not_take_in_goes_to_another(
 ) -> None:
     monkeypatch.setattr(workers, "_STALL_S", 1.0)
     before = {p.pid for p in _processes()}
-    pool = GradingPool(workers=1, timeout_s=0.4, memory_mb=1024)
+    pool = GradingPool(workers=1, timeout_s=DEADLINE, memory_mb=1024)
     outcomes: list[workers.Outcome] = []
     try:
         pool.grade_many([("1", "x")])
