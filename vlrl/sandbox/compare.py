@@ -1,0 +1,43 @@
+"""Whether what a program gave is what was expected; decided outside the sandbox."""
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+
+
+def same_text(expected: str, printed: str) -> bool:
+    """LiveCodeBench's comparison: line by line without outer blanks, numbers of a line by value."""
+    wanted, given = _lines(expected), _lines(printed)
+    return len(wanted) == len(given) and all(map(_same_line, wanted, given))
+
+
+def same_value(expected: str, returned: str) -> bool:
+    """Whether two JSON texts have one value; false where `returned` is no JSON.
+
+    Raises:
+        ValueError: `expected` is no JSON.
+    """
+    wanted = json.loads(expected)
+    try:
+        return bool(wanted == json.loads(returned))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.strip().split("\n")]
+
+
+def _same_line(wanted: str, given: str) -> bool:
+    if wanted == given:
+        return True
+    left, right = _numbers(wanted), _numbers(given)
+    return left is not None and left == right
+
+
+def _numbers(line: str) -> Sequence[Decimal] | None:
+    try:
+        values = [Decimal(word) for word in line.split()]
+    except InvalidOperation:
+        return None
+    return values if all(value.is_finite() for value in values) else None
