@@ -1,7 +1,6 @@
 """Workers, and programs run on them and judged: the sandbox as the rest of vlrl sees it."""
 
 import asyncio
-import json
 import os
 import queue
 import threading
@@ -11,11 +10,10 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from vlrl.config.sandbox import SandboxConfig
-from vlrl.errors import UserError
-from vlrl.sandbox.compare import same_text, same_value
 from vlrl.sandbox.interpreter import find_interpreter
-from vlrl.sandbox.programs import TIMEOUTS, Execution, Limits, Outcome, Program, Report, Test, TestResult
-from vlrl.sandbox.worker import Job, Setting, Worker, sealed
+from vlrl.sandbox.lane import Lane
+from vlrl.sandbox.programs import TIMEOUTS, Execution, Limits, Program, Report, TestResult
+from vlrl.sandbox.worker import Setting, sealed
 
 
 class Sandbox:
@@ -37,10 +35,10 @@ class Sandbox:
             "processes": config.threads + 3,  # the zygote and its launcher count too
         }
         setting = Setting(python=python, options=options, required=required)
-        self._workers = [Worker(setting) for _ in range(config.workers)]
-        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-        for worker in self._workers:
-            self._idle.put(worker)
+        self._lanes = [Lane(setting) for _ in range(config.workers)]
+        self._idle: queue.SimpleQueue[Lane] = queue.SimpleQueue()
+        for lane in self._lanes:
+            self._idle.put(lane)
         self._threads = ThreadPoolExecutor(config.workers, thread_name_prefix="sandbox")
         self._turn = _Turn()
 
@@ -95,45 +93,44 @@ class Sandbox:
 
     def close(self) -> None:
         """End every worker; programs under way come back as errors."""
-        for worker in self._workers:
-            worker.close()
+        for lane in self._lanes:
+            lane.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def _submit(self, program: Program, stop_at_failure: bool) -> "Future[Report]":
         return self._threads.submit(self._judge, program, stop_at_failure)
 
     def _start(self) -> list[str]:
-        with self._worker() as worker:
-            worker.start()
-            return worker.layers
+        with self._lane() as lane:
+            return lane.start()
 
     @contextmanager
-    def _worker(self) -> Iterator[Worker]:
-        worker = self._idle.get_nowait()  # there are as many as threads
+    def _lane(self) -> Iterator[Lane]:
+        lane = self._idle.get_nowait()  # there are as many as threads
         try:
-            yield worker
+            yield lane
         finally:
-            self._idle.put(worker)
+            self._idle.put(lane)
 
     def _execute(self, code: str, text: str, limits: Limits) -> Execution:
         descriptor = sealed("code", code.encode())
         try:
-            with self._worker() as worker, self._turn.together():
-                return worker.run([Job(code=descriptor, input=text.encode(), limits=limits)])[0]
+            with self._lane() as lane, self._turn.together():
+                return lane.execute(descriptor, text, limits)
         finally:
             os.close(descriptor)
 
     def _judge(self, program: Program, stop_at_failure: bool) -> Report:
         descriptor = sealed("code", program.code.encode("utf-8", errors="replace"))
         try:
-            jobs = [_job(descriptor, program, test) for test in program.tests]
-            with self._worker() as worker:
-                results = self._test(worker, program, jobs, stop_at_failure)
+            with self._lane() as lane:
+                results = self._test(lane, descriptor, program, stop_at_failure)
         finally:
             os.close(descriptor)
-        return Report(tests=results + [TestResult(outcome="skipped")] * (len(jobs) - len(results)))
+        skipped = len(program.tests) - len(results)
+        return Report(tests=results + [TestResult(outcome="skipped")] * skipped)
 
-    def _test(self, worker: Worker, program: Program, jobs: list[Job], stop: bool) -> list[TestResult]:
+    def _test(self, lane: Lane, code: int, program: Program, stop: bool) -> list[TestResult]:
         """Results up to the last test, or to the first that fails.
 
         The first timeout is tried again alone, since the machine may have been too busy. Where it holds, the
@@ -142,21 +139,19 @@ class Sandbox:
         results: list[TestResult] = []
         doubtful = self._config.rerun_timeouts
 
-        def enough(execution: Execution) -> bool:
-            results.append(_result(program.tests[len(results)], execution))
-            outcome = results[-1].outcome
-            return (doubtful and outcome in TIMEOUTS) or (stop and outcome != "passed")
+        def enough(result: TestResult) -> bool:
+            results.append(result)
+            return (doubtful and result.outcome in TIMEOUTS) or (stop and result.outcome != "passed")
 
-        while len(results) < len(jobs):
+        while len(results) < len(program.tests):
             with self._turn.together():
-                worker.run(jobs[len(results) :], enough)
-            last = len(results) - 1
-            if doubtful and results[last].outcome in TIMEOUTS:
+                lane.run(code, program, program.tests[len(results) :], enough)
+            if doubtful and results[-1].outcome in TIMEOUTS:
+                test = program.tests[len(results) - 1]
                 with self._turn.alone():
-                    again = worker.run([jobs[last]])[0]
-                results[last] = _result(program.tests[last], again)
-                doubtful = results[last].outcome not in TIMEOUTS
-            if stop and results[last].outcome != "passed":
+                    lane.run(code, program, [test], lambda again: bool(results.__setitem__(-1, again)))
+                doubtful = results[-1].outcome not in TIMEOUTS
+            if stop and results[-1].outcome != "passed":
                 break
         return results
 
@@ -195,27 +190,3 @@ class _Turn:
             with self._changed:
                 self._running = 0
                 self._changed.notify_all()
-
-
-def _job(code: int, program: Program, test: Test) -> Job:
-    if test.testtype == "stdin":
-        return Job(code=code, input=test.input.encode(), limits=program.limits)
-    if program.fn_name is None:
-        raise UserError("a functional test needs 'fn_name', the function to call")
-    try:
-        arguments = [json.loads(line) for line in test.input.split("\n") if line.strip()]
-        json.loads(test.output)
-    except ValueError as error:
-        raise UserError(
-            f"a functional test's input is JSON line by line and its output JSON ({error})"
-        ) from None
-    request = json.dumps({"function": program.fn_name, "arguments": arguments})
-    return Job(code=code, input=request.encode(), limits=program.limits, call=True)
-
-
-def _result(test: Test, execution: Execution) -> TestResult:
-    if execution.status != "ended":
-        return TestResult(outcome=execution.status, execution=execution)
-    same = same_text if test.testtype == "stdin" else same_value
-    outcome: Outcome = "passed" if same(test.output, execution.output) else "wrong"
-    return TestResult(outcome=outcome, execution=execution)

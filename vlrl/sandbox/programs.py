@@ -41,12 +41,14 @@ class Limits:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Test:
-    """One test. `input` is what a script reads, or a JSON argument a line for a call."""
+    """One test: what goes in, and what is expected to come out."""
 
     input: str
+    """What a script reads; JSON arguments, one a line, of a call; or Python that asserts things of `candidate`."""
     output: str = ""
-    """What is expected: text that the script prints, or the JSON form of what the call returns."""
-    testtype: Literal["stdin", "functional"] = "stdin"
+    """Text that the script prints, or the JSON form of what the call returns."""
+    testtype: Literal["stdin", "functional", "check"] = "stdin"
+    """`check` runs the input as a program of its own, which calls the candidate in its process."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class Program:
     code: str
     tests: list[Test] = field(default_factory=list)
     fn_name: str | None = None
-    """The function, or method of `Solution`, that functional tests call."""
+    """The function, or method of `Solution`, that functional tests call; for checks, an expression for it."""
     limits: Limits = Limits()
 
 

@@ -12,8 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from vlrl.errors import EngineError
+from vlrl.sandbox.inside.program import CALL, SCRIPT
 from vlrl.sandbox.inside.zygote import CPU, ENDED, REPLY, REQUEST, WALL
 from vlrl.sandbox.programs import Execution, Limits, Status
 
@@ -54,12 +56,17 @@ class Setting:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Job:
-    """One execution: sealed code, the input, limits, and whether a function is called."""
+    """One execution: sealed code, the input, limits, and pipe ends that the program gets beside its streams.
+
+    `kind` is one of `inside.program`'s. Pipe ends are closed here once they are sent, so that their other
+    ends notice when the program is gone; such a job is not tried twice.
+    """
 
     code: int
     input: bytes
     limits: Limits
-    call: bool = False
+    kind: bytes = SCRIPT
+    pipes: tuple[BinaryIO, ...] = ()
 
 
 class Worker:
@@ -95,7 +102,7 @@ class Worker:
             if waiting:  # the zygote was lost
                 attempts = attempts + 1 if len(done) == before else 1
                 self.stop()
-                if attempts == 2 or self._closed:
+                if attempts == 2 or self._closed or waiting[0].pipes:
                     lost = Execution(status="infra_error", error="the sandbox process was lost")
                     done.append(lost)
                     waiting.popleft()
@@ -203,7 +210,8 @@ class _Sent:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.input = sealed("input", job.input)
-        self.written = [os.memfd_create(name) for name in (("output", "error", "result")[: 2 + job.call])]
+        names = ("output", "error", "result") if job.kind == CALL else ("output", "error")
+        self.written = [os.memfd_create(name) for name in names]
 
     def close(self) -> None:
         for descriptor in (self.input, *self.written):
@@ -213,7 +221,7 @@ class _Sent:
         """What the reply and the files say."""
         wait_status, cause, cpu_s, wall_s, resident = REPLY.unpack(reply)
         error = _tail(self.written[1], _ERROR_BYTES)
-        output = _whole(self.written[2 if self.job.call else 0])
+        output = _whole(self.written[2 if self.job.kind == CALL else 0])
         full = any(os.fstat(f).st_size >= self.job.limits.output_mb << 20 for f in self.written)
         code = os.waitstatus_to_exitcode(wait_status)
         return Execution(
@@ -245,7 +253,7 @@ def _write_all(descriptor: int, content: bytes) -> None:
 def _send(control: socket.socket, job: Job) -> _Sent:
     limits = job.limits
     request = REQUEST.pack(
-        b"C" if job.call else b"S",
+        job.kind,
         limits.cpu_s,
         limits.wall_s,
         limits.memory_mb << 20,
@@ -253,10 +261,13 @@ def _send(control: socket.socket, job: Job) -> _Sent:
     )
     sent = _Sent(job)
     try:
-        socket.send_fds(control, [request], [job.code, sent.input, *sent.written])
+        pipes = [pipe.fileno() for pipe in job.pipes]
+        socket.send_fds(control, [request], [job.code, sent.input, *sent.written, *pipes])
     except OSError:
         sent.close()
         raise
+    for pipe in job.pipes:
+        pipe.close()
     return sent
 
 

@@ -1,10 +1,11 @@
 """A program's life in its own process: limits, filter, code, exit.
 
-Descriptors are the whole interface: 0 is the input, 1 and 2 what is printed, 3 the result of a call. The
-code comes from a descriptor that is closed before it runs.
+Descriptors are the whole interface: 0 is the input, 1 and 2 what is printed, 3 the result of a call, or 3
+and 4 the way to another program. The code comes from a descriptor that is closed before it runs.
 """
 
 import atexit
+import builtins
 import io
 import json
 import os
@@ -13,10 +14,14 @@ import sys
 import threading
 import traceback
 import types
+from collections.abc import Callable
+from typing import Any
 
+from . import remote
 from .filter import Filter
 from .layers import limit
 
+SCRIPT, CALL, CANDIDATE, CHECKER = b"S", b"C", b"A", b"K"
 RESULT_FD = 3
 # A fork inherits all that its parent knows. These run often; whoever imports them again pays nothing.
 PRELOADED = (
@@ -30,18 +35,18 @@ PRELOADED = (
 _RAISED = 1
 
 
-def run(descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int, processes: int | None,
-        seccomp: Filter, call: bool) -> None:  # fmt: skip
+def run(kind: bytes, descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int,
+        processes: int | None, seccomp: Filter) -> None:  # fmt: skip
     """Become the program whose code and streams are in `descriptors`; never returns.
 
-    `descriptors`: code, input, output, error, and the result of a call.
+    `descriptors`: the code, then what becomes 0, 1, 2 and further.
     """
     status = 125
     try:
         code = _whole(descriptors[0])
         for number, descriptor in enumerate(descriptors[1:]):
             os.dup2(descriptor, number)
-        os.closerange(RESULT_FD + 1 if call else RESULT_FD, 1 << 16)
+        os.closerange(len(descriptors) - 1, 1 << 16)
         random.seed()
         sys.stdin = _stream(0, "r")
         sys.stdout, sys.stderr = _stream(1, "w"), _stream(2, "w")
@@ -49,7 +54,7 @@ def run(descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int, 
         sys.argv = ["solution.py"]
         limit(memory_bytes, cpu_s, file_bytes, processes)
         seccomp.install()
-        status = _call(code) if call else _main(code)
+        status = _KINDS[kind](code)
     finally:
         os._exit(status)
 
@@ -62,29 +67,58 @@ def _stream(descriptor: int, mode: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(open(descriptor, mode + "b", closefd=False), encoding="utf-8", errors="replace")
 
 
-def _main(code: bytes) -> int:
+def _script(code: bytes) -> int:
     """Run a script to its end, as `python solution.py` would."""
-    module = types.ModuleType("__main__")
-    module.__dict__["__builtins__"] = __builtins__
-    sys.modules["__main__"] = module
-    return _to_the_end(lambda: exec(compile(code, "solution.py", "exec"), module.__dict__))
+    names = _module("__main__")
+    return _to_the_end(lambda: _load(code, names))
 
 
 def _call(code: bytes) -> int:
     """Load a module, call what the input names with its arguments, and write what it returns as JSON."""
     request = json.loads(sys.stdin.buffer.read())
-    module = types.ModuleType("solution")
-    sys.modules["solution"] = module
+    names = _module("solution")
 
     def work() -> None:
-        exec(compile(code, "solution.py", "exec"), module.__dict__)
-        owner = module.__dict__.get("Solution")
-        target = module if owner is None else owner()
-        value = getattr(target, request["function"])(*request["arguments"])
+        _load(code, names)
+        owner = names.get("Solution")
+        function = names[request["function"]] if owner is None else getattr(owner(), request["function"])
+        value = function(*request["arguments"])
         with open(RESULT_FD, "w", encoding="utf-8") as result:
             json.dump(value, result, default=_plain)
 
     return _to_the_end(work)
+
+
+def _candidate(code: bytes) -> int:
+    """Load a module and answer calls of the function that the input names."""
+    entry = sys.stdin.read()
+    names = _module("solution")
+
+    def work() -> None:
+        _load(code, names)
+        remote.serve(entry, names)
+
+    return _to_the_end(work)
+
+
+def _checker(code: bytes) -> int:
+    """Run tests in which `candidate` is another program's function."""
+    names = _module("tests")
+    names["candidate"] = remote.proxy(names)
+    return _to_the_end(lambda: _load(code, names))
+
+
+_KINDS = {SCRIPT: _script, CALL: _call, CANDIDATE: _candidate, CHECKER: _checker}
+
+
+def _module(name: str) -> dict[str, Any]:
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__dict__["__builtins__"] = builtins
+    return module.__dict__
+
+
+def _load(code: bytes, names: dict[str, Any]) -> None:
+    exec(compile(code, "solution.py", "exec"), names)
 
 
 def _plain(value: object) -> object:
@@ -94,10 +128,10 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _to_the_end(work: types.FunctionType | object) -> int:
+def _to_the_end(work: Callable[[], None]) -> int:
     status = 0
     try:
-        work()  # type: ignore[operator]
+        work()
     except SystemExit as exit_:
         status = _exit_status(exit_)
     except BaseException:

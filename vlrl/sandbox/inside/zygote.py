@@ -30,12 +30,12 @@ from .layers import (
     lock_files,
 )
 
-# kind (b"S" script, b"C" call), CPU s, wall s, memory bytes, bytes a file
+# kind (see `program`), CPU s, wall s, memory bytes, bytes a file
 REQUEST = struct.Struct("=cddQQ")
 # wait status, what ended it, CPU s, wall s, largest resident size in KiB
 REPLY = struct.Struct("=icddQ")
 ENDED, CPU, WALL = b"E", b"C", b"W"
-MAX_DESCRIPTORS = 5
+MAX_DESCRIPTORS = 6
 
 _HANG_UP = 0x2000  # POLLRDHUP
 _LOOK_S = 0.05
@@ -90,7 +90,7 @@ def _serve(control: socket.socket, options: dict, layers: list[str]) -> None:
         if pid == 0:
             _die_with_parent()
             cap = int(cpu_s) + 2  # the kernel's own clock, should nobody watch
-            program.run(descriptors, base + memory, cap, file_bytes, processes, seccomp, kind == b"C")
+            program.run(kind, descriptors, base + memory, cap, file_bytes, processes, seccomp)
         for descriptor in descriptors:
             os.close(descriptor)
         reply = _watch(pid, cpu_s, wall_s, control)
