@@ -44,7 +44,7 @@ class Test:
     """One test: what goes in, and what is expected to come out."""
 
     input: str
-    """What a script reads; JSON arguments, one a line, of a call; or Python that asserts things of `candidate`."""
+    """What a script reads; a call's JSON arguments, one a line; or Python that asserts things of `candidate`."""
     output: str = ""
     """Text that the script prints, or the JSON form of what the call returns."""
     testtype: Literal["stdin", "functional", "check"] = "stdin"
