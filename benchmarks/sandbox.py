@@ -1,4 +1,4 @@
-"""Programs a second through the sandbox, beside a fresh interpreter and LiveCodeBench's way, neither isolated.
+"""Programs a second through the sandbox, beside a fresh interpreter and LiveCodeBench's way; both unguarded.
 
     python benchmarks/sandbox.py
 

@@ -1,7 +1,7 @@
 """Programs, their tests, and what came of running them."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 Status = Literal[
     "ended", "exception", "signal", "timeout", "wall_timeout", "memory", "output_limit", "infra_error"
@@ -43,8 +43,9 @@ class Limits:
 class Test:
     """One test: what goes in, and what is expected to come out."""
 
+    __test__: ClassVar[bool] = False  # not one of pytest's
     input: str
-    """What a script reads; a call's JSON arguments, one a line; or Python that asserts things of `candidate`."""
+    """What a script reads; JSON arguments of a call, one a line; or Python that asserts about `candidate`."""
     output: str = ""
     """Text that the script prints, or the JSON form of what the call returns."""
     testtype: Literal["stdin", "functional", "check"] = "stdin"
@@ -82,6 +83,7 @@ class Execution:
 class TestResult:
     """A test and what came of it."""
 
+    __test__: ClassVar[bool] = False
     outcome: Outcome
     execution: Execution | None = None
 
