@@ -1,17 +1,22 @@
-"""Tests of one program run on the zygotes that are its lane's: one for the program, one for checks of it."""
+"""Tests of one program, run on its lane's zygotes: one for it, one for checks of it, one to compile it."""
 
 import itertools
 import json
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import BinaryIO
 
 from vlrl.errors import UserError
 from vlrl.sandbox.compare import same_text, same_value
-from vlrl.sandbox.inside.program import CALL, CANDIDATE, CHECKER
+from vlrl.sandbox.inside.build import COMPILER
+from vlrl.sandbox.inside.program import BUILD, CALL, CANDIDATE, CHECKER, EXECUTABLE, SCRIPT
 from vlrl.sandbox.programs import Execution, Limits, Outcome, Program, Test, TestResult
-from vlrl.sandbox.worker import Job, Setting, Worker, sealed
+from vlrl.sandbox.worker import Job, Setting, Worker, executable, sealed
+
+_BUILD_LIMITS = Limits(cpu_s=30.0, wall_s=120.0, memory_mb=2048, output_mb=64)
+_BUILD_PROCESSES = 24
 
 
 class Lane:
@@ -19,6 +24,12 @@ class Lane:
 
     def __init__(self, setting: Setting) -> None:
         self._worker, self._partner = Worker(setting), Worker(setting)
+        builds = replace(
+            setting,
+            options=setting.options | {"build": True, "processes": _BUILD_PROCESSES},
+            required=(*setting.required, "pid", "root"),
+        )
+        self._builder = Worker(builds)
 
     def start(self) -> list[str]:
         """Start the program's zygote and say which layers hold. Raises as `Worker.start`."""
@@ -26,13 +37,30 @@ class Lane:
         return self._worker.layers
 
     def close(self) -> None:
-        """End both for good; what runs is lost."""
-        self._worker.close()
-        self._partner.close()
+        """End all for good; what runs is lost."""
+        for worker in (self._worker, self._partner, self._builder):
+            worker.close()
 
     def execute(self, code: int, text: str, limits: Limits) -> Execution:
         """Run sealed code on an input."""
         return self._worker.run([Job(code=code, input=text.encode(), limits=limits)])[0]
+
+    def build(self, code: int) -> tuple[int | None, Execution]:
+        """The binary that sealed C++ compiles to, None where it does not, and the compiler's run.
+
+        Raises:
+            EngineError: no zygote starts, or it lacks a layer that compiling needs.
+            UserError: there is no compiler.
+        """
+        if not os.path.exists(COMPILER):
+            raise UserError(f"a C++ program needs {COMPILER}; install g++ or leave such programs out")
+        binary = executable("binary")
+        job = Job(code=code, input=b"", limits=_BUILD_LIMITS, kind=BUILD, result=binary)
+        ran = self._builder.run([job])[0]
+        if ran.status == "ended" and os.fstat(binary).st_size:
+            return binary, ran
+        os.close(binary)
+        return None, ran
 
     def run(
         self, code: int, program: Program, tests: Sequence[Test], enough: Callable[[TestResult], bool]
@@ -108,7 +136,10 @@ def _pipe() -> tuple[BinaryIO, BinaryIO]:
 
 def _job(code: int, program: Program, test: Test) -> Job:
     if test.testtype == "stdin":
-        return Job(code=code, input=test.input.encode(), limits=program.limits)
+        kind = SCRIPT if program.language == "python" else EXECUTABLE
+        return Job(code=code, input=test.input.encode(), limits=program.limits, kind=kind)
+    if program.language != "python":
+        raise UserError(f"a {program.language} program reads and prints; it has no {test.testtype} tests")
     if program.fn_name is None:
         raise UserError("a functional test needs 'fn_name', the function to call")
     try:

@@ -1,6 +1,7 @@
 """Workers, and programs run on them and judged: the sandbox as the rest of vlrl sees it."""
 
 import asyncio
+import contextlib
 import os
 import queue
 import threading
@@ -12,7 +13,7 @@ from types import TracebackType
 from vlrl.config.sandbox import SandboxConfig
 from vlrl.sandbox.interpreter import find_interpreter
 from vlrl.sandbox.lane import Lane
-from vlrl.sandbox.programs import TIMEOUTS, Execution, Limits, Program, Report, TestResult
+from vlrl.sandbox.programs import TIMEOUTS, Execution, Limits, Outcome, Program, Report, TestResult
 from vlrl.sandbox.worker import Setting, sealed
 
 
@@ -32,6 +33,7 @@ class Sandbox:
             "paths": [*paths, *config.search],
             "modules": list(config.modules),
             "search": list(config.search),
+            "build": False,
             "processes": config.threads + 3,  # the zygote and its launcher count too
         }
         setting = Setting(python=python, options=options, required=required)
@@ -121,12 +123,18 @@ class Sandbox:
             os.close(descriptor)
 
     def _judge(self, program: Program, stop_at_failure: bool) -> Report:
-        descriptor = sealed("code", program.code.encode("utf-8", errors="replace"))
-        try:
-            with self._lane() as lane:
-                results = self._test(lane, descriptor, program, stop_at_failure)
-        finally:
-            os.close(descriptor)
+        with contextlib.ExitStack() as descriptors, self._lane() as lane:
+            code = sealed("code", program.code.encode("utf-8", errors="replace"))
+            descriptors.callback(os.close, code)
+            if program.language == "cpp":
+                with self._turn.together():
+                    binary, build = lane.build(code)
+                if binary is None:
+                    outcome: Outcome = "infra_error" if build.status == "infra_error" else "compile_error"
+                    return Report(tests=[TestResult(outcome=outcome, execution=build)] * len(program.tests))
+                descriptors.callback(os.close, binary)
+                code = binary
+            results = self._test(lane, code, program, stop_at_failure)
         skipped = len(program.tests) - len(results)
         return Report(tests=results + [TestResult(outcome="skipped")] * skipped)
 

@@ -18,6 +18,7 @@ Outcome = Literal[
     "memory",
     "output_limit",
     "infra_error",
+    "compile_error",
     "skipped",
 ]
 """What became of a test; `skipped` where an earlier one had failed already."""
@@ -61,6 +62,8 @@ class Program:
     fn_name: str | None = None
     """The function, or method of `Solution`, that functional tests call; for checks, an expression for it."""
     limits: Limits = Limits()
+    language: Literal["python", "cpp"] = "python"
+    """C++ programs (g++, C++20, static) read and print; they have no functional tests or checks."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

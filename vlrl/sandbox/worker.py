@@ -24,6 +24,7 @@ _GRACE_S = 30.0  # beyond a program's wall limit, for a loaded machine to notice
 _WINDOW = 4  # requests that wait in a zygote's socket
 _QUICK_S = 0.05  # executions below this are worth a window
 _ERROR_BYTES = 4000
+_MFD_EXEC = 0x10
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 _ENVIRONMENT = {
@@ -67,6 +68,8 @@ class Job:
     limits: Limits
     kind: bytes = SCRIPT
     pipes: tuple[BinaryIO, ...] = ()
+    result: int | None = None
+    """Where a build is written to."""
 
 
 class Worker:
@@ -115,6 +118,7 @@ class Worker:
         """Start the zygote where there is none.
 
         Raises:
+            ConnectionResetError: somebody killed it.
             EngineError: it does not start, or a required layer does not hold.
         """
         if self._control is not None:
@@ -131,8 +135,13 @@ class Worker:
             hello = b""
         if not hello:
             assert self._process.stderr is not None
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
+            ended = self._process.returncode
             self._kill()
             reason = self._process.stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
+            if ended == -signal.SIGKILL:  # by someone else, as when memory is short
+                raise ConnectionResetError("the sandbox process was killed at its start")
             raise EngineError(f"the sandbox process did not start: {reason or 'it said nothing'}")
         self.layers = json.loads(hello)["layers"]
         missing = [name for name in self._setting.required if not _holds(name, self.layers)]
@@ -167,7 +176,10 @@ class Worker:
         """Executions until all are done or the zygote is lost."""
         if self._closed:
             return
-        self.start()
+        try:
+            self.start()
+        except ConnectionResetError:
+            return
         control = self._control
         assert control is not None
         sent: deque[_Sent] = deque()
@@ -212,6 +224,7 @@ class _Sent:
         self.input = sealed("input", job.input)
         names = ("output", "error", "result") if job.kind == CALL else ("output", "error")
         self.written = [os.memfd_create(name) for name in names]
+        self.passed = [*self.written, *(() if job.result is None else (job.result,))]
 
     def close(self) -> None:
         for descriptor in (self.input, *self.written):
@@ -244,6 +257,14 @@ def sealed(name: str, content: bytes) -> int:
     return descriptor
 
 
+def executable(name: str) -> int:
+    """An empty descriptor in memory whose content may be executed."""
+    try:
+        return os.memfd_create(name, os.MFD_CLOEXEC | _MFD_EXEC)
+    except OSError:  # a kernel that knows no other kind
+        return os.memfd_create(name, os.MFD_CLOEXEC)
+
+
 def _write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
@@ -262,7 +283,7 @@ def _send(control: socket.socket, job: Job) -> _Sent:
     sent = _Sent(job)
     try:
         pipes = [pipe.fileno() for pipe in job.pipes]
-        socket.send_fds(control, [request], [job.code, sent.input, *sent.written, *pipes])
+        socket.send_fds(control, [request], [job.code, sent.input, *sent.passed, *pipes])
     except OSError:
         sent.close()
         raise
@@ -286,7 +307,7 @@ def _status(cause: bytes, code: int, error: str, full: bool) -> Status:
     return "exception" if code > 0 else "signal"
 
 
-_MEMORY_ERROR = re.compile(r"^MemoryError", re.MULTILINE)
+_MEMORY_ERROR = re.compile(r"^MemoryError|std::bad_alloc", re.MULTILINE)
 
 
 def _tail(descriptor: int, count: int) -> str:

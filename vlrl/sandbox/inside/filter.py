@@ -42,6 +42,20 @@ _TABLES = {
         "ioctl=29 socketpair=199 sendto=206 prlimit64=261 tgkill=131 execveat=281 "
     ),
 }
+# What a compiler needs beside.
+_BUILD_TABLES = {
+    "x86_64": (
+        "execve=59 fork=57 vfork=58 wait4=61 waitid=247 unlink=87 unlinkat=263 rename=82 renameat=264 "
+        "renameat2=316 mkdir=83 mkdirat=258 rmdir=84 ftruncate=77 fallocate=285 chmod=90 fchmod=91 "
+        "fchmodat=268 fadvise64=221 copy_file_range=326 sendfile=40 fsync=74 utimensat=280 "
+    ),
+    "aarch64": (
+        "execve=221 wait4=260 waitid=95 unlinkat=35 renameat=38 renameat2=276 mkdirat=34 ftruncate=46 "
+        "fallocate=47 fchmod=52 fchmodat=53 fadvise64=223 copy_file_range=285 sendfile=71 fsync=82 "
+        "utimensat=88 "
+    ),
+}
+_BUILD_FREE = frozenset(("open", "openat"))
 # These look at their arguments, below; all others in the table are allowed as they are.
 _SPECIAL = frozenset(
     ("clone", "clone3", "fcntl", "ioctl", "open", "openat", "socketpair", "sendto", "prlimit64", "tgkill")
@@ -54,6 +68,7 @@ _THREAD_FLAGS = 0x00010900  # CLONE_THREAD | CLONE_SIGHAND | CLONE_VM
 _NEW_NAMESPACES = 0x7E020080
 _WRITING = 0o1 | 0o2 | 0o100 | 0o1000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC
 _FCNTL_COMMANDS = (0, 1, 2, 3, 4, 1030)  # duplicate, descriptor flags, status flags: no owner, no signal
+_IOCTL_REQUESTS = (0x5421, 0x5450, 0x5451)  # non-blocking and close-on-exec flags
 _SECCOMP_MODE_FILTER, _AF_UNIX, _AT_EMPTY_PATH = 2, 1, 0x1000
 _OWN_PID = 0xFFFFFFFF  # replaced by the process id of whoever installs the filter
 
@@ -61,10 +76,14 @@ _Instruction = tuple[int, int, int, int]
 
 
 class Filter:
-    """A compiled filter. With `exec_fd`, execveat of that descriptor is allowed, and of nothing else."""
+    """A compiled filter.
 
-    def __init__(self, exec_fd: int | None = None) -> None:
-        program = _program(exec_fd)
+    With `exec_fd`, execveat of that descriptor is allowed, and of nothing else. With `build`, processes may
+    be started and files written, as far as other layers let them.
+    """
+
+    def __init__(self, exec_fd: int | None = None, build: bool = False) -> None:
+        program = _program(exec_fd, build)
         self._pids = [i for i, line in enumerate(program) if line[3] == _OWN_PID]
         self._code = bytearray(b"".join(struct.pack("=HBBI", *line) for line in program))
         self._length = len(program)
@@ -87,8 +106,10 @@ def supported() -> bool:
     return MACHINE in _TABLES
 
 
-def _program(exec_fd: int | None) -> list[_Instruction]:
-    numbers = {name: int(number) for name, number in (p.split("=") for p in _TABLES[MACHINE].split())}
+def _program(exec_fd: int | None, build: bool) -> list[_Instruction]:
+    table = _TABLES[MACHINE] + (_BUILD_TABLES[MACHINE] if build else "")
+    numbers = {name: int(number) for name, number in (p.split("=") for p in table.split())}
+    special = _SPECIAL - _BUILD_FREE if build else _SPECIAL
     lines: list[_Instruction] = [
         (_LOAD, 0, 0, 4),
         (_EQUAL, 1, 0, _ARCHITECTURES[MACHINE]),
@@ -98,19 +119,21 @@ def _program(exec_fd: int | None) -> list[_Instruction]:
         _returns(_KILL),
     ]
     for name, number in numbers.items():
-        body = [_returns(_ALLOW)] if name not in _SPECIAL else _special(name, exec_fd)
+        body = _special(name, exec_fd, build) if name in special else [_returns(_ALLOW)]
         lines += [(_EQUAL, 0, len(body), number), *body]
     return [*lines, _returns(_error(errno.EPERM))]
 
 
-def _special(name: str, exec_fd: int | None) -> list[_Instruction]:
+def _special(name: str, exec_fd: int | None, build: bool) -> list[_Instruction]:
+    if name == "clone" and build:  # processes and threads, in the namespaces that there are
+        return [_argument(0), (_AND, 0, 0, _NEW_NAMESPACES), *_only(0)]
     if name == "clone":
         mask = _THREAD_FLAGS | _NEW_NAMESPACES
         return [_argument(0), (_AND, 0, 0, mask), *_only(_THREAD_FLAGS)]
     if name == "clone3":  # its flags lie in memory; glibc falls back to clone
         return [_returns(_error(errno.ENOSYS))]
-    if name == "ioctl":  # Python falls back to fcntl
-        return [_returns(_error(errno.ENOTTY))]
+    if name == "ioctl":
+        return [_argument(1), *_only(*_IOCTL_REQUESTS, otherwise=errno.ENOTTY)]
     if name in ("open", "openat"):  # to read; Landlock says the same by path, where there is Landlock
         return [_argument(1 if name == "open" else 2), (_AND, 0, 0, _WRITING), *_only(0)]
     if name == "fcntl":
@@ -134,10 +157,10 @@ def _argument(index: int, high: bool = False) -> _Instruction:
     return (_LOAD, 0, 0, 16 + 8 * index + 4 * high)
 
 
-def _only(*values: int) -> list[_Instruction]:
+def _only(*values: int, otherwise: int = errno.EPERM) -> list[_Instruction]:
     """Allow where what was loaded is one of `values`."""
     allowed = [line for value in values for line in ((_EQUAL, 0, 1, value), _returns(_ALLOW))]
-    return [*allowed, _returns(_error(errno.EPERM))]
+    return [*allowed, _returns(_error(otherwise))]
 
 
 def _require(load: _Instruction, value: int) -> list[_Instruction]:

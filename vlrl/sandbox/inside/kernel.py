@@ -23,6 +23,8 @@ MNT_DETACH = 2
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
+_EXECVEAT = {"x86_64": 322, "aarch64": 281}
+_AT_EMPTY_PATH = 0x1000
 _CAPABILITY_VERSION_3 = 0x20080522
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -66,6 +68,15 @@ def drop_capabilities() -> None:
             break  # past the last that this kernel knows
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     call("syscall", _CAPSET[MACHINE], header, bytes(24))
+
+
+def execute_descriptor(descriptor: int, arguments: object, environment: object) -> None:
+    """Become the program in `descriptor`; returns only by raising.
+
+    Raises:
+        OSError: refused.
+    """
+    call("syscall", _EXECVEAT[MACHINE], descriptor, b"", arguments, environment, _AT_EMPTY_PATH)
 
 
 def mapped_bytes() -> int:

@@ -28,9 +28,10 @@ from .kernel import (
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache")
+SCRATCH = "/scratch"
 
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
-_READ_FILE, _READ_DIR = 1 << 2, 1 << 3
+_EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
 # Rights that each version of Landlock can take away: files, network, and signals and abstract sockets.
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16}
 _NETWORK_VERSION, _SCOPE_VERSION = 4, 6
@@ -67,14 +68,20 @@ def enter_namespaces() -> list[str]:
     return ["user", *(name for name, flag in NAMESPACES.items() if libc.unshare(flag) == 0)]
 
 
-def change_root(paths: Sequence[str]) -> bool:
-    """A root of its own in which nothing exists but `paths`, read-only. Needs the mount namespace."""
+def change_root(paths: Sequence[str], scratch_mb: int = 0) -> bool:
+    """A root of its own in which nothing exists but `paths`, read-only. Needs the mount namespace.
+
+    With `scratch_mb`, there is a folder in memory of that size to write to.
+    """
     base = "/tmp"
     try:
         mount("none", "/", None, MS_REC | MS_PRIVATE)
         mount("tmpfs", base, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=755")
         for path in paths:
             _show(path, base)
+        if scratch_mb:
+            os.mkdir(base + SCRATCH)
+            mount("tmpfs", base + SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, f"size={scratch_mb}m,mode=700")
         mount("none", base, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
         os.chdir(base)
         pivot_root_here()
@@ -99,8 +106,10 @@ def _show(path: str, base: str) -> None:
     mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
 
 
-def lock_files(paths: Sequence[str]) -> int:
+def lock_files(paths: Sequence[str], scratch: str | None = None) -> int:
     """Landlock: `paths` can be read, nothing else, and nothing written; no TCP, no signals to outside.
+
+    With `scratch`, everything may be done in that folder, and programs in `paths` may be started.
 
     Returns:
         The kernel's version of Landlock; 0 where there is none.
@@ -114,8 +123,9 @@ def lock_files(paths: Sequence[str]) -> int:
     attributes = struct.pack("QQQ", (1 << bits) - 1, network, scope)
     size = 24 if scope else 16 if network else 8
     rules = call("syscall", _LANDLOCK_CREATE, attributes, size, 0)
-    for path in paths:
-        rights = _READ_FILE | (_READ_DIR if os.path.isdir(path) else 0)
+    for path in (*paths, *([scratch] if scratch else [])):
+        rights = _READ_FILE | (_READ_DIR if os.path.isdir(path) else 0) | (_EXECUTE if scratch else 0)
+        rights = (1 << bits) - 1 if path == scratch else rights
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         call("syscall", _LANDLOCK_ADD, rules, 1, struct.pack("=Qi", rights, place), 0)
         os.close(place)

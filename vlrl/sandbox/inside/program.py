@@ -6,10 +6,12 @@ and 4 the way to another program. The code comes from a descriptor that is close
 
 import atexit
 import builtins
+import ctypes
 import io
 import json
 import os
 import random
+import resource
 import sys
 import threading
 import traceback
@@ -19,10 +21,11 @@ from typing import Any
 
 from . import remote
 from .filter import Filter
+from .kernel import execute_descriptor
 from .layers import limit
 
-SCRIPT, CALL, CANDIDATE, CHECKER = b"S", b"C", b"A", b"K"
-RESULT_FD = 3
+SCRIPT, CALL, CANDIDATE, CHECKER, EXECUTABLE, BUILD = b"S", b"C", b"A", b"K", b"X", b"B"
+RESULT_FD, EXECUTABLE_FD = 3, 200
 # A fork inherits all that its parent knows. These run often; whoever imports them again pays nothing.
 PRELOADED = (
     "abc", "array", "asyncio", "base64", "bisect", "builtins", "calendar", "cmath", "collections",
@@ -43,6 +46,8 @@ def run(kind: bytes, descriptors: list[int], memory_bytes: int, cpu_s: int, file
     """
     status = 125
     try:
+        if kind == EXECUTABLE:
+            _execute(descriptors, memory_bytes, cpu_s, file_bytes, processes, seccomp)
         code = _whole(descriptors[0])
         for number, descriptor in enumerate(descriptors[1:]):
             os.dup2(descriptor, number)
@@ -57,6 +62,23 @@ def run(kind: bytes, descriptors: list[int], memory_bytes: int, cpu_s: int, file
         status = _KINDS[kind](code)
     finally:
         os._exit(status)
+
+
+def _execute(descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int,
+             processes: int | None, seccomp: Filter) -> None:  # fmt: skip
+    """Become a binary. The filter lets it execute one descriptor, which is closed when it has."""
+    os.dup2(descriptors[0], EXECUTABLE_FD, inheritable=False)
+    for number, descriptor in enumerate(descriptors[1:]):
+        os.dup2(descriptor, number)
+    os.closerange(len(descriptors) - 1, EXECUTABLE_FD)
+    os.closerange(EXECUTABLE_FD + 1, 1 << 16)
+    arguments = (ctypes.c_char_p * 2)(b"solution", None)
+    environment = (ctypes.c_char_p * 1)(None)
+    # Contestants recurse deeply, and expect a stack as large as their memory.
+    resource.setrlimit(resource.RLIMIT_STACK, (memory_bytes, memory_bytes))
+    limit(memory_bytes, cpu_s, file_bytes, processes)
+    seccomp.install()
+    execute_descriptor(EXECUTABLE_FD, arguments, environment)
 
 
 def _whole(descriptor: int) -> bytes:

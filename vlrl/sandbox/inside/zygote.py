@@ -15,11 +15,12 @@ import struct
 import sys
 import time
 
-from . import program
+from . import build, program
 from .filter import Filter
 from .kernel import PR_SET_PDEATHSIG, call, mapped_bytes
 from .layers import (
     DEVICES,
+    SCRATCH,
     SYSTEM,
     become_user,
     change_root,
@@ -45,7 +46,8 @@ def main(arguments: str, control_fd: int) -> None:
     """Put the layers on, say which hold, and serve on the socket `control_fd`. `arguments` is a JSON object.
 
     `uid` to become where started as root, `paths` that programs may read beside the system's, `modules` to
-    import beforehand, `search` folders to import from, `processes` a program may start as threads.
+    import beforehand, `search` folders to import from, `processes` a program may start as threads, and
+    whether this one is to `build` C++, and does nothing else then.
     """
     options = json.loads(arguments)
     control = socket.socket(fileno=control_fd)
@@ -66,13 +68,14 @@ def main(arguments: str, control_fd: int) -> None:
 def _serve(control: socket.socket, options: dict, layers: list[str]) -> None:
     paths = [path for path in (*SYSTEM, *DEVICES, *options["paths"]) if os.path.exists(path)]
     base = mapped_bytes()
-    if "mount" in layers and change_root(paths):
+    builds = options["build"]
+    if "mount" in layers and change_root(paths, build.SCRATCH_MB if builds else 0):
         layers.append("root")
-    if version := lock_files(paths):
+    if version := lock_files(paths, SCRATCH if builds else None):
         layers.append(f"landlock {version}")
     give_up_powers()
-    seccomp = Filter()
-    if filter_holds(seccomp):
+    filters = _filters(builds)
+    if all(map(filter_holds, filters.values())):
         layers.append("seccomp")
     # A fresh user namespace counts this zygote's programs alone; so does a user that nobody else is.
     processes = options["processes"] if {"uid", "user"} & set(layers) else None
@@ -90,11 +93,24 @@ def _serve(control: socket.socket, options: dict, layers: list[str]) -> None:
         if pid == 0:
             _die_with_parent()
             cap = int(cpu_s) + 2  # the kernel's own clock, should nobody watch
-            program.run(kind, descriptors, base + memory, cap, file_bytes, processes, seccomp)
+            limits = (base + memory, cap, file_bytes, processes)
+            if builds:
+                build.run(descriptors, *limits, filters[kind])
+            program.run(kind, descriptors, *limits, filters[kind])
+        reply = _watch(pid, cpu_s, wall_s, control)
+        if builds:
+            build.deliver(descriptors[-1])
         for descriptor in descriptors:
             os.close(descriptor)
-        reply = _watch(pid, cpu_s, wall_s, control)
         control.send(reply)
+
+
+def _filters(builds: bool) -> dict[bytes, Filter]:
+    """A filter for each kind of program that this zygote serves."""
+    if builds:
+        return {program.BUILD: Filter(build=True)}
+    plain = dict.fromkeys((program.SCRIPT, program.CALL, program.CANDIDATE, program.CHECKER), Filter())
+    return plain | {program.EXECUTABLE: Filter(exec_fd=program.EXECUTABLE_FD)}
 
 
 def _watch(pid: int, cpu_s: float, wall_s: float, control: socket.socket) -> bytes:
