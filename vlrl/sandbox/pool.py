@@ -72,8 +72,11 @@ class Sandbox:
         Raises:
             EngineError: no worker starts.
         """
-        future = self._threads.submit(self._execute, code, text, limits or self.limits)
-        return future.result()
+        return self.submit(code, text, limits).result()
+
+    def submit(self, code: str, text: str = "", limits: Limits | None = None) -> "Future[Execution]":
+        """`execute` to come."""
+        return self._threads.submit(self._execute, code, text, limits or self.limits)
 
     def judge(self, programs: Sequence[Program], stop_at_failure: bool = False) -> list[Report]:
         """Reports in order; blocks, from any thread. With `stop_at_failure`, tests after it are skipped.
