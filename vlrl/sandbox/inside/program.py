@@ -5,6 +5,7 @@ code comes from a descriptor that is closed before it runs.
 """
 
 import atexit
+import contextlib
 import io
 import json
 import os
@@ -30,7 +31,7 @@ PRELOADED = (
 _RAISED = 1
 
 
-def run(descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int, processes: int | None,
+def run(descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int, processes: int,
         seccomp: Filter, call: bool) -> None:  # fmt: skip
     """Become the program whose code and streams are in `descriptors`; never returns.
 
@@ -100,6 +101,11 @@ def _to_the_end(work: types.FunctionType | object) -> int:
         work()  # type: ignore[operator]
     except SystemExit as exit_:
         status = _exit_status(exit_)
+    except MemoryError:
+        status = _RAISED
+        os.write(2, b"MemoryError\n")  # what the program holds may leave no room for more
+        with contextlib.suppress(MemoryError):
+            traceback.print_exc(limit=-20)
     except BaseException:
         traceback.print_exc(limit=-20)
         status = _RAISED
