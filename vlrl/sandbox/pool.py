@@ -98,6 +98,8 @@ class Sandbox:
         for worker in self._workers:
             worker.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:
+            worker.stop()  # what a thread had just begun to start
 
     def _submit(self, program: Program, stop_at_failure: bool) -> "Future[Report]":
         return self._threads.submit(self._judge, program, stop_at_failure)
