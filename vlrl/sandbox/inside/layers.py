@@ -162,6 +162,7 @@ def limit(memory_bytes: int, cpu_s: int, file_bytes: int, processes: int) -> Non
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_SIGPENDING: 64,
         resource.RLIMIT_NPROC: processes,
     }
     for kind, value in limits.items():
