@@ -50,8 +50,8 @@ def _examine(path: str) -> tuple[str, list[str]]:
         return f"is Python {major}.{minor}", []
     if not readable_by_all(library):
         return f"has its library where other users cannot read it ({library})", []
-    prefix = str(Path(library).parents[1])
-    return "", [] if prefix == "/usr" or prefix.startswith("/usr/") else [prefix]
+    folder = str(Path(library).parent)  # the prefix above it may be a home, or /
+    return "", [] if folder.startswith("/usr/") else [folder]
 
 
 def readable_by_all(path: str) -> bool:

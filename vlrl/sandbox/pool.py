@@ -101,6 +101,8 @@ class Sandbox:
         for lane in self._lanes:
             lane.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        for lane in self._lanes:
+            lane.close()  # what a thread had just begun to start
 
     def _submit(self, program: Program, stop_at_failure: bool) -> "Future[Report]":
         return self._threads.submit(self._judge, program, stop_at_failure)

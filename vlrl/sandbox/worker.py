@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -97,11 +97,12 @@ class Worker:
         attempts = 0
         while waiting:
             before = len(done)
-            for execution in self._stretch(waiting):
-                done.append(execution)
-                waiting.popleft()
-                if enough(execution):
-                    return done
+            with contextlib.closing(self._stretch(waiting)) as stretch:  # settled even if `enough` raises
+                for execution in stretch:
+                    done.append(execution)
+                    waiting.popleft()
+                    if enough(execution):
+                        return done
             if waiting:  # the zygote was lost
                 attempts = attempts + 1 if len(done) == before else 1
                 self.stop()
@@ -167,12 +168,12 @@ class Worker:
 
     def _kill(self) -> None:
         process = self._process
-        if process is not None:
+        if process is not None and process.returncode is None:  # else its number may be another's
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _stretch(self, jobs: Sequence[Job]) -> Iterable[Execution]:
+    def _stretch(self, jobs: Sequence[Job]) -> Generator[Execution, None, None]:
         """Executions until all are done or the zygote is lost."""
         if self._closed:
             return
@@ -194,9 +195,8 @@ class Worker:
                 reply = control.recv(REPLY.size)
                 if len(reply) != REPLY.size:
                     return
-                first = sent.popleft()
-                execution = first.read(reply)
-                first.close()
+                with contextlib.closing(sent.popleft()) as first:
+                    execution = first.read(reply)
                 window = _WINDOW if execution.wall_s < _QUICK_S else 1
                 yield execution
         except OSError:
@@ -235,7 +235,7 @@ class _Sent:
         wait_status, cause, cpu_s, wall_s, resident = REPLY.unpack(reply)
         error = _tail(self.written[1], _ERROR_BYTES)
         output = _whole(self.written[2 if self.job.kind == CALL else 0])
-        full = any(os.fstat(f).st_size >= self.job.limits.output_mb << 20 for f in self.written)
+        full = any(os.fstat(f).st_size > self.job.limits.output_mb << 20 for f in self.written)
         code = os.waitstatus_to_exitcode(wait_status)
         return Execution(
             status=_status(cause, code, error, full),
@@ -278,7 +278,7 @@ def _send(control: socket.socket, job: Job) -> _Sent:
         limits.cpu_s,
         limits.wall_s,
         limits.memory_mb << 20,
-        limits.output_mb << 20,
+        (limits.output_mb << 20) + 1,  # so that a file can be seen to go beyond
     )
     sent = _Sent(job)
     try:
@@ -307,7 +307,7 @@ def _status(cause: bytes, code: int, error: str, full: bool) -> Status:
     return "exception" if code > 0 else "signal"
 
 
-_MEMORY_ERROR = re.compile(r"^MemoryError|std::bad_alloc", re.MULTILINE)
+_MEMORY_ERROR = re.compile(r"^[\w.]*MemoryError|^OSError: \[Errno 12\]|std::bad_alloc", re.MULTILINE)
 
 
 def _tail(descriptor: int, count: int) -> str:

@@ -15,7 +15,7 @@ _FLAGS = ("-std=c++20", "-O2", "-static", "-pipe", "-w")
 _CHUNK = 1 << 20
 
 
-def run(descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int, processes: int | None,
+def run(descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int, processes: int,
         seccomp: Filter) -> None:  # fmt: skip
     """Become the compiler of the source in `descriptors`; never returns.
 

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import re
 import struct
 
 MACHINE = platform.machine()
@@ -77,6 +78,23 @@ def execute_descriptor(descriptor: int, arguments: object, environment: object) 
         OSError: refused.
     """
     call("syscall", _EXECVEAT[MACHINE], descriptor, b"", arguments, environment, _AT_EMPTY_PATH)
+
+
+def kernel_version() -> tuple[int, ...]:
+    """Major and minor."""
+    return tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
+
+
+def tasks_of(uid: int) -> int:
+    """Threads that a user has, as far as this process sees them."""
+    count = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{name}").st_uid == uid:
+                count += len(os.listdir(f"/proc/{name}/task"))
+        except OSError:
+            continue  # it has ended
+    return count
 
 
 def mapped_bytes() -> int:

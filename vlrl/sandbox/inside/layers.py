@@ -3,6 +3,7 @@
 import ctypes
 import os
 import resource
+import stat
 import struct
 from collections.abc import Sequence
 
@@ -76,9 +77,12 @@ def change_root(paths: Sequence[str], scratch_mb: int = 0) -> bool:
     base = "/tmp"
     try:
         mount("none", "/", None, MS_REC | MS_PRIVATE)
+        # Opened first: some may lie below the base.
+        places = [(path, os.open(path, os.O_PATH | os.O_NOFOLLOW)) for path in paths]
         mount("tmpfs", base, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=755")
-        for path in paths:
-            _show(path, base)
+        for path, place in places:
+            _show(path, place, base)
+            os.close(place)
         if scratch_mb:
             os.mkdir(base + SCRATCH)
             mount("tmpfs", base + SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, f"size={scratch_mb}m,mode=700")
@@ -90,19 +94,20 @@ def change_root(paths: Sequence[str], scratch_mb: int = 0) -> bool:
     return True
 
 
-def _show(path: str, base: str) -> None:
+def _show(path: str, place: int, base: str) -> None:
     target = base + path
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    if os.path.islink(path):
-        os.symlink(os.readlink(path), target)
+    mode = os.fstat(place).st_mode
+    if stat.S_ISLNK(mode):
+        os.symlink(os.readlink("", dir_fd=place), target)
         return
-    if os.path.isdir(path):
+    if stat.S_ISDIR(mode):
         os.makedirs(target, exist_ok=True)
     else:
         os.close(os.open(target, os.O_CREAT | os.O_WRONLY))
-    mount(path, target, None, MS_BIND | MS_REC)
+    mount(f"/proc/self/fd/{place}", target, None, MS_BIND | MS_REC)
     # Flags that the mount has already may not be taken away in a user namespace.
-    kept = os.statvfs(path).f_flag & ~MS_RDONLY
+    kept = os.statvfs(place).f_flag & ~MS_RDONLY
     mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | kept)
 
 
@@ -155,8 +160,10 @@ def filter_holds(program: Filter) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def limit(memory_bytes: int, cpu_s: int, file_bytes: int, processes: int | None) -> None:
-    """Resource limits of the running process, hard. `processes` counts threads; None leaves them."""
+def limit(memory_bytes: int, cpu_s: int, file_bytes: int, processes: int) -> None:
+    """Resource limits of the running process, hard. `processes` counts threads, and whatever else the
+    kernel counts against this user.
+    """
     limits = {
         resource.RLIMIT_AS: memory_bytes,
         resource.RLIMIT_CPU: cpu_s,
@@ -165,8 +172,10 @@ def limit(memory_bytes: int, cpu_s: int, file_bytes: int, processes: int | None)
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_SIGPENDING: 64,
+        resource.RLIMIT_NPROC: processes,
     }
-    if processes is not None:
-        limits[resource.RLIMIT_NPROC] = processes
     for kind, value in limits.items():
-        resource.setrlimit(kind, (value, value))
+        hard = resource.getrlimit(kind)[1]  # not to be raised
+        least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (least, least))

@@ -6,6 +6,7 @@ and 4 the way to another program. The code comes from a descriptor that is close
 
 import atexit
 import builtins
+import contextlib
 import ctypes
 import io
 import json
@@ -39,7 +40,7 @@ _RAISED = 1
 
 
 def run(kind: bytes, descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int,
-        processes: int | None, seccomp: Filter) -> None:  # fmt: skip
+        processes: int, seccomp: Filter) -> None:  # fmt: skip
     """Become the program whose code and streams are in `descriptors`; never returns.
 
     `descriptors`: the code, then what becomes 0, 1, 2 and further.
@@ -65,7 +66,7 @@ def run(kind: bytes, descriptors: list[int], memory_bytes: int, cpu_s: int, file
 
 
 def _execute(descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int,
-             processes: int | None, seccomp: Filter) -> None:  # fmt: skip
+             processes: int, seccomp: Filter) -> None:  # fmt: skip
     """Become a binary. The filter lets it execute one descriptor, which is closed when it has."""
     os.dup2(descriptors[0], EXECUTABLE_FD, inheritable=False)
     for number, descriptor in enumerate(descriptors[1:]):
@@ -156,6 +157,11 @@ def _to_the_end(work: Callable[[], None]) -> int:
         work()
     except SystemExit as exit_:
         status = _exit_status(exit_)
+    except MemoryError:
+        status = _RAISED
+        os.write(2, b"MemoryError\n")  # what the program holds may leave no room for more
+        with contextlib.suppress(MemoryError):
+            traceback.print_exc(limit=-20)
     except BaseException:
         traceback.print_exc(limit=-20)
         status = _RAISED

@@ -17,7 +17,7 @@ import time
 
 from . import build, program
 from .filter import Filter
-from .kernel import PR_SET_PDEATHSIG, call, mapped_bytes
+from .kernel import PR_SET_PDEATHSIG, call, kernel_version, mapped_bytes, tasks_of
 from .layers import (
     DEVICES,
     SCRATCH,
@@ -40,6 +40,7 @@ MAX_DESCRIPTORS = 6
 
 _HANG_UP = 0x2000  # POLLRDHUP
 _LOOK_S = 0.05
+_ROOM = 2048  # threads that the rest of the user's processes may still start
 
 
 def main(arguments: str, control_fd: int) -> None:
@@ -66,8 +67,13 @@ def main(arguments: str, control_fd: int) -> None:
 
 
 def _serve(control: socket.socket, options: dict, layers: list[str]) -> None:
-    paths = [path for path in (*SYSTEM, *DEVICES, *options["paths"]) if os.path.exists(path)]
+    named = dict.fromkeys((*SYSTEM, *DEVICES, *options["paths"]))
+    paths = [path for path in named if os.path.exists(path)]
     base = mapped_bytes()
+    processes = options["processes"]
+    # A user namespace counts its own tasks alone, since Linux 5.14; else whatever this user runs counts.
+    if "user" not in layers or kernel_version() < (5, 14):
+        processes += tasks_of(os.getuid()) + _ROOM
     builds = options["build"]
     if "mount" in layers and change_root(paths, build.SCRATCH_MB if builds else 0):
         layers.append("root")
@@ -77,8 +83,6 @@ def _serve(control: socket.socket, options: dict, layers: list[str]) -> None:
     filters = _filters(builds)
     if all(map(filter_holds, filters.values())):
         layers.append("seccomp")
-    # A fresh user namespace counts this zygote's programs alone; so does a user that nobody else is.
-    processes = options["processes"] if {"uid", "user"} & set(layers) else None
     control.send(json.dumps({"layers": layers, "python": sys.version.split()[0]}).encode())
     if "seccomp" not in layers:
         return
@@ -133,6 +137,8 @@ def _watch(pid: int, cpu_s: float, wall_s: float, control: socket.socket) -> byt
     os.close(handle)
     _, status, used = os.wait4(pid, 0)
     spent = used.ru_utime + used.ru_stime
+    if cause == ENDED and spent > cpu_s:
+        cause = CPU  # between two looks
     return REPLY.pack(status, cause, spent, time.monotonic() - started, used.ru_maxrss)
 
 
