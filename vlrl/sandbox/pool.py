@@ -8,14 +8,27 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 
 from vlrl.config.sandbox import SandboxConfig
-from vlrl.errors import UserError
 from vlrl.sandbox.compare import same_text, same_value
 from vlrl.sandbox.interpreter import find_interpreter
-from vlrl.sandbox.programs import TIMEOUTS, Execution, Limits, Outcome, Program, Report, Test, TestResult
+from vlrl.sandbox.programs import (
+    TIMEOUTS,
+    Execution,
+    Limits,
+    Outcome,
+    Program,
+    Report,
+    Test,
+    TestResult,
+    arguments,
+    check,
+)
 from vlrl.sandbox.worker import Job, Setting, Worker, sealed
+
+_KEPT = 4000  # characters of a test's output in a report: tests by the thousand may print 8 MiB each
 
 
 class Sandbox:
@@ -78,29 +91,40 @@ class Sandbox:
     def judge(self, programs: Sequence[Program], stop_at_failure: bool = False) -> list[Report]:
         """Reports in order; blocks, from any thread. With `stop_at_failure`, tests after it are skipped.
 
+        A report keeps the first 4000 characters of what a test printed or returned.
+
         Raises:
             EngineError: no worker starts.
-            UserError: a functional test without a function's name, or arguments or output that are no JSON.
+            UserError: see `programs.check`.
         """
-        futures = [self._submit(program, stop_at_failure) for program in programs]
+        over = threading.Event()
+        futures = [self.submit(program, stop_at_failure, over) for program in programs]
         try:
             return [future.result() for future in futures]
         finally:
+            over.set()
             for future in futures:
                 future.cancel()
 
     async def judge_async(self, program: Program, stop_at_failure: bool = False) -> Report:
-        """`judge` of one program, for coroutines."""
-        return await asyncio.wrap_future(self._submit(program, stop_at_failure))
+        """`judge` of one program, for coroutines. Once it is cancelled, no further test begins."""
+        over = threading.Event()
+        try:
+            return await asyncio.wrap_future(self.submit(program, stop_at_failure, over))
+        finally:
+            over.set()
+
+    def submit(
+        self, program: Program, stop_at_failure: bool = False, over: threading.Event | None = None
+    ) -> "Future[Report]":
+        """The future of what `judge` gives. Once `over` is set, no further test begins."""
+        return self._threads.submit(self._judge, program, stop_at_failure, over or threading.Event())
 
     def close(self) -> None:
         """End every worker; programs under way come back as errors."""
         for worker in self._workers:
             worker.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
-
-    def _submit(self, program: Program, stop_at_failure: bool) -> "Future[Report]":
-        return self._threads.submit(self._judge, program, stop_at_failure)
 
     def _start(self) -> list[str]:
         with self._worker() as worker:
@@ -123,17 +147,20 @@ class Sandbox:
         finally:
             os.close(descriptor)
 
-    def _judge(self, program: Program, stop_at_failure: bool) -> Report:
+    def _judge(self, program: Program, stop_at_failure: bool, over: threading.Event) -> Report:
+        check(program)
         descriptor = sealed("code", program.code.encode("utf-8", errors="replace"))
         try:
             jobs = [_job(descriptor, program, test) for test in program.tests]
             with self._worker() as worker:
-                results = self._test(worker, program, jobs, stop_at_failure)
+                results = self._test(worker, program, jobs, stop_at_failure, over)
         finally:
             os.close(descriptor)
         return Report(tests=results + [TestResult(outcome="skipped")] * (len(jobs) - len(results)))
 
-    def _test(self, worker: Worker, program: Program, jobs: list[Job], stop: bool) -> list[TestResult]:
+    def _test(
+        self, worker: Worker, program: Program, jobs: list[Job], stop: bool, over: threading.Event
+    ) -> list[TestResult]:
         """Results up to the last test, or to the first that fails.
 
         The first timeout is tried again alone, since the machine may have been too busy. Where it holds, the
@@ -145,9 +172,9 @@ class Sandbox:
         def enough(execution: Execution) -> bool:
             results.append(_result(program.tests[len(results)], execution))
             outcome = results[-1].outcome
-            return (doubtful and outcome in TIMEOUTS) or (stop and outcome != "passed")
+            return (doubtful and outcome in TIMEOUTS) or (stop and outcome != "passed") or over.is_set()
 
-        while len(results) < len(jobs):
+        while len(results) < len(jobs) and not over.is_set():
             with self._turn.together():
                 worker.run(jobs[len(results) :], enough)
             last = len(results) - 1
@@ -200,22 +227,17 @@ class _Turn:
 def _job(code: int, program: Program, test: Test) -> Job:
     if test.testtype == "stdin":
         return Job(code=code, input=test.input.encode(), limits=program.limits)
-    if program.fn_name is None:
-        raise UserError("a functional test needs 'fn_name', the function to call")
-    try:
-        arguments = [json.loads(line) for line in test.input.split("\n") if line.strip()]
-        json.loads(test.output)
-    except ValueError as error:
-        raise UserError(
-            f"a functional test's input is JSON line by line and its output JSON ({error})"
-        ) from None
-    request = json.dumps({"function": program.fn_name, "arguments": arguments})
+    request = json.dumps({"function": program.fn_name, "arguments": arguments(test)})
     return Job(code=code, input=request.encode(), limits=program.limits, call=True)
 
 
 def _result(test: Test, execution: Execution) -> TestResult:
     if execution.status != "ended":
-        return TestResult(outcome=execution.status, execution=execution)
+        return TestResult(outcome=execution.status, execution=_cut(execution))
     same = same_text if test.testtype == "stdin" else same_value
     outcome: Outcome = "passed" if same(test.output, execution.output) else "wrong"
-    return TestResult(outcome=outcome, execution=execution)
+    return TestResult(outcome=outcome, execution=_cut(execution))
+
+
+def _cut(execution: Execution) -> Execution:
+    return replace(execution, output=execution.output[:_KEPT])
