@@ -1,5 +1,6 @@
 """`vlrl run-code`: what it writes, what it refuses, and going on after a kill."""
 
+import fcntl
 import json
 import os
 import signal
@@ -160,6 +161,10 @@ def test_an_output_that_exists(work: Workplace) -> None:
     work.out.write_text("mine")
     assert "exists already; add --resume" in work.refused()
     assert work.out.read_text() == "mine"
+    work.out.write_text("")
+    with open(work.out, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "another run-code is writing it" in work.refused("--resume")
 
 
 def test_resume_checks_whose_rows_are_there(work: Workplace) -> None:

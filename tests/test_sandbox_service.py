@@ -89,8 +89,11 @@ def remote(url: str) -> Iterator[RemoteSandbox]:
         yield client
 
 
+HTTP = httpx.Client(verify=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 def post(url: str, path: str = "/judge", **body: object) -> httpx.Response:
-    return httpx.post(url + path, json=body, timeout=30)
+    return HTTP.post(url + path, json=body)
 
 
 def error(response: httpx.Response) -> str:
@@ -226,19 +229,19 @@ def test_limits_may_be_lowered_only(url: str, remote: RemoteSandbox) -> None:
 )
 def test_bad_input_is_one_sentence(url: str, body: str, expected: str) -> None:
     headers = {"Content-Type": "application/json"}
-    refused = httpx.post(f"{url}/judge", content=body, headers=headers)
+    refused = HTTP.post(f"{url}/judge", content=body, headers=headers)
     assert refused.status_code == 422 and expected in error(refused)
 
 
 def test_only_json_is_read(url: str) -> None:
-    assert httpx.post(f"{url}/judge", content="{}", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert HTTP.post(f"{url}/judge", content="{}", headers={"Content-Type": "text/plain"}).status_code == 415
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_oversize_body(url: str, remote: RemoteSandbox, chunked: bool) -> None:
     text = json.dumps({"code": "#" * (1 << 20), "tests": []}).encode()
     content = iter([text[:500_000], text[500_000:]]) if chunked else text
-    refused = httpx.post(f"{url}/judge", content=content, headers={"Content-Type": "application/json"})
+    refused = HTTP.post(f"{url}/judge", content=content, headers={"Content-Type": "application/json"})
     assert refused.status_code == 413 and "1 MiB" in error(refused)
     with pytest.raises(UserError, match="larger than 1 MiB"):
         remote.judge([Program(code="#" * (1 << 20), limits=Limits(cpu_s=1.0, wall_s=1.0))])
@@ -259,7 +262,8 @@ def test_bytes_held_are_bounded(url: str, remote: RemoteSandbox) -> None:
             connection = stack.enter_context(socket.create_connection((host, int(port))))
             connection.sendall("\r\n".join([*lines, "", ""]).encode() + b" " * 999_999)
         code = "#" * 200_000
-        wait_for(lambda: post(url, code=code, tests=[]).status_code == 429)
+        wait_for(lambda: remote.health()["queue"]["bytes"] == 2 * 999_999)
+        assert post(url, code=code, tests=[]).status_code == 429
     wait_for(lambda: post(url, code=code, tests=[]).status_code == 200)
     assert held(remote) == 0
 
@@ -268,7 +272,7 @@ def test_client_that_leaves_frees_its_place(url: str, remote: RemoteSandbox) -> 
     tests = [{"input": "0.4"}] * 12
     body = {"programs": [{"code": SLEEP, "tests": tests}] * 4}
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{url}/judge_many", json=body, timeout=0.3)
+        HTTP.post(f"{url}/judge_many", json=body, timeout=0.3)
     began = time.monotonic()
     wait_for(lambda: held(remote) == 0)
     assert time.monotonic() - began < 3, "it ran the tests that nobody waits for"
@@ -308,8 +312,8 @@ def test_infrastructure_failure_is_no_verdict(monkeypatch: pytest.MonkeyPatch) -
 def test_token() -> None:
     with serving(token="secret", workers=1) as address:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
-            assert httpx.get(f"{address}/health", headers=headers).status_code == 401
-            assert httpx.post(f"{address}/judge", json={"code": ""}, headers=headers).status_code == 401
+            assert HTTP.get(f"{address}/health", headers=headers).status_code == 401
+            assert HTTP.post(f"{address}/judge", json={"code": ""}, headers=headers).status_code == 401
         with RemoteSandbox(address, "secret") as client:
             assert client.judge([doubling(1)])[0].passed
         with RemoteSandbox(address) as client, pytest.raises(UserError, match="asks for its token"):
@@ -387,14 +391,20 @@ def test_command_serves_and_ends_with_what_runs(tmp_path: Path) -> None:
 
 
 def test_command_ends_by_its_deadline() -> None:
+    """What runs and what waits is told to come again; no process stays."""
     with command("sandbox.drain_s=1", "sandbox.workers=1") as (process, address):
-        with RemoteSandbox(address, timeout_s=3) as client, ThreadPoolExecutor(1) as threads:
-            under_way = threads.submit(client.judge, [sleeping(25)])
-            wait_for(lambda: held(client) == 1)
+        with ThreadPoolExecutor(4) as threads:
+            test = {"input": "25"}
+            waiting = [threads.submit(post, address, code=SLEEP, tests=[test]) for _ in range(4)]
+            with RemoteSandbox(address) as client:
+                wait_for(lambda: held(client) == 4)
             zygotes = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGINT)
+            assert {answer.result(timeout=20).status_code for answer in waiting} == {503}
             assert process.wait(timeout=8) == 0
-            assert outcomes(under_way.result(timeout=20)[0]) == ["infra_error"]
+        assert process.stderr is not None
+        said = process.stderr.read().splitlines()
+        assert len(said) == 1 and "Cancel 4 running task(s)" in said[0]
         assert zygotes
         wait_for(lambda: not any(z.is_running() and z.status() != psutil.STATUS_ZOMBIE for z in zygotes))
 

@@ -65,7 +65,9 @@ class RemoteSandbox:
             # The deadline is over the whole; what is read comes only when all programs are judged.
             timeout=httpx.Timeout(None, connect=_CONNECT_S),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=_CONNECTIONS),
-            trust_env=parts.scheme == "https",  # certificates; a machine beside this one needs no proxy
+            # Without TLS there is nothing to load, and a machine beside this one needs no proxy.
+            verify=parts.scheme == "https",
+            trust_env=parts.scheme == "https",
         )
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._limits: Limits | None = None
@@ -139,16 +141,12 @@ class RemoteSandbox:
         await self._client.aclose()
 
     async def _judge(self, programs: Sequence[Program], stop_at_failure: bool) -> list[Report]:
-        forms = [program_json(program) for program in programs]
-        if len(forms) == 1:
-            path, body = "/judge", {**forms[0], "stop_at_failure": stop_at_failure}
-        else:
-            path, body = "/judge_many", {"programs": forms, "stop_at_failure": stop_at_failure}
         several = len(programs) > 1
+        path = "/judge_many" if several else "/judge"
         try:
             async with self._turns:
-                text = json.dumps(body).encode()
-                answer = await self._ask("POST", path, text, self._timeout_s, several)
+                body = _body(programs, stop_at_failure)
+                answer = await self._ask("POST", path, body, self._timeout_s, several)
         except _TooMany:
             parts = await asyncio.gather(*(self._judge([one], stop_at_failure) for one in programs))
             return [report for part in parts for report in part]
@@ -215,6 +213,12 @@ class RemoteSandbox:
 
 def _count(report: Report) -> int:
     return len(report.tests)
+
+
+def _body(programs: Sequence[Program], stop_at_failure: bool) -> bytes:
+    forms = [program_json(program) for program in programs]
+    tree = forms[0] if len(forms) == 1 else {"programs": forms}
+    return json.dumps({**tree, "stop_at_failure": stop_at_failure}).encode()
 
 
 def _batches(programs: Sequence[Program]) -> Iterator[list[Program]]:

@@ -17,7 +17,9 @@ class Places:
         self.limit = programs
         self.held = 0
         """Programs that are waiting or running."""
-        self._size, self._bytes = size, 0
+        self.bytes = 0
+        """Of the requests that are held."""
+        self._size = size
         self._stay_s = 0.0  # from a program's admission to its report, lately
         self._outcomes: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
@@ -51,13 +53,13 @@ class Places:
         self._outcomes.update(test.outcome for test in report.tests)
 
     def take_bytes(self, size: int) -> bool:
-        if self._bytes + size > self._size:
+        if self.bytes + size > self._size:
             return False
-        self._bytes += size
+        self.bytes += size
         return True
 
     def give_bytes(self, size: int) -> None:
-        self._bytes -= size
+        self.bytes -= size
 
     def refused(self) -> float:
         """Count a refusal; seconds after which there is likely a place again."""

@@ -1,6 +1,7 @@
 """`vlrl run-code`: programs of a file judged, a row out for each."""
 
 import asyncio
+import fcntl
 import json
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ class Row(Form):
 
     id: Any
     code: str
-    tests: list[TestForm] = Field(min_length=1)
+    tests: list[TestForm] = Field(min_length=1, fail_fast=True)
     fn_name: str | None = None
 
     @field_validator("id")
@@ -97,6 +98,10 @@ def run_code(
             limits = _limits(config, judge.limits)
         stack.enter_context(writing(out))
         file = stack.enter_context(open(out, "ab" if resume else "xb"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--out {out}: another run-code is writing it; wait for its end") from None
         file.truncate(length)
         console = Console(stderr=True, highlight=False)
         done = tally.programs.total()

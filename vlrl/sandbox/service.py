@@ -70,13 +70,14 @@ class Service:
         self._authorise(request)
         held = self._places.held
         running = min(held, self._config.workers)
+        queue = {"running": running, "waiting": held - running, "limit": self._places.limit}
         return JSONResponse(
             {
                 "status": "ok",
                 "layers": self._layers,
                 "workers": self._config.workers,
                 "limits": asdict(self._sandbox.limits),
-                "queue": {"running": running, "waiting": held - running, "limit": self._places.limit},
+                "queue": {**queue, "bytes": self._places.bytes},
                 "counters": self._places.counters(),
                 "uptime_s": time.monotonic() - self._started,
             }
@@ -91,6 +92,12 @@ class Service:
 
     async def _reports(self, request: Request, form: type[JudgeForm] | type[JudgeManyForm]) -> list[Report]:
         self._authorise(request)
+        try:
+            return await self._judged(request, form)
+        except asyncio.CancelledError:  # the server's own deadline, when it ends; another may come after it
+            raise Refusal(503, "the server is ending; come again", 1.0) from None
+
+    async def _judged(self, request: Request, form: type[JudgeForm] | type[JudgeManyForm]) -> list[Report]:
         # Browsers send other types to strange servers without asking them; this one they ask about.
         if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise Refusal(415, "the body must be JSON, sent as application/json")
@@ -167,8 +174,8 @@ class Service:
             # Where the client is gone or the time is over: what waits gives its place back at once, what
             # runs after the test that it is at.
             over.set()
-            gone.cancel()
-            through.cancel()
+            for task in (gone, *answers):
+                task.cancel()
 
     def _admit(
         self, program: Program, stop_at_failure: bool, over: threading.Event

@@ -50,7 +50,7 @@ class ProgramForm(Form):
     """A `Program`."""
 
     code: str
-    tests: list[TestForm] = []
+    tests: list[TestForm] = Field(default=[], fail_fast=True)
     fn_name: str | None = None
     limits: LimitsForm = LimitsForm()
 
@@ -78,7 +78,7 @@ class JudgeForm(ProgramForm):
 class JudgeManyForm(Form):
     """The body of `POST /judge_many`."""
 
-    programs: list[ProgramForm]
+    programs: list[ProgramForm] = Field(fail_fast=True)
     stop_at_failure: bool = False
 
 
