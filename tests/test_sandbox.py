@@ -275,7 +275,7 @@ def test_an_interpreter_that_others_cannot_read_is_refused(tmp_path: Path) -> No
 
 
 def test_tests_that_cannot_be_run_are_the_users_mistake(sandbox: Sandbox) -> None:
-    with pytest.raises(UserError, match="needs 'fn_name'"):
+    with pytest.raises(UserError, match="needs 'fn_name', the function"):
         _judge(sandbox, "", Test(input="1", output="1", testtype="functional"))
     with pytest.raises(UserError, match="JSON line by line"):
         _call(sandbox, "def f(a): return a", "not json", "1")

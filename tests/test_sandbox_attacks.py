@@ -99,7 +99,7 @@ def test_packages_below_tmp_are_found_inside(sandbox: Sandbox, public: Path) -> 
 
 
 def test_replies_stay_with_their_programs_when_the_caller_fails(sandbox: Sandbox) -> None:
-    worker = sandbox._workers[0]
+    worker = sandbox._lanes[0]._worker
     code = sealed("code", b"print(input())")
 
     def fail(execution: Execution) -> bool:
@@ -117,7 +117,7 @@ def test_replies_stay_with_their_programs_when_the_caller_fails(sandbox: Sandbox
 
 
 def test_a_lost_zygote_is_replaced_and_the_program_tried_again(sandbox: Sandbox) -> None:
-    process = sandbox._workers[0]._process
+    process = sandbox._lanes[0]._worker._process
     assert process is not None
     killer = threading.Timer(0.2, process.kill)
     killer.start()
@@ -125,7 +125,7 @@ def test_a_lost_zygote_is_replaced_and_the_program_tried_again(sandbox: Sandbox)
         code="import time; time.sleep(0.5); print(6)", tests=[Case(input="", output="6")], limits=LIMITS
     )
     assert sandbox.judge([program, HARMLESS])[0].passed
-    assert sandbox._workers[0]._process is not process
+    assert sandbox._lanes[0]._worker._process is not process
 
 
 def test_comparing_megabytes_of_words_takes_no_megabytes() -> None:

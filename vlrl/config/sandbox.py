@@ -1,6 +1,6 @@
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vlrl.config.base import Section
 
@@ -34,3 +34,19 @@ class SandboxConfig(Section):
     """Folders to import those and other packages from, readable by everyone."""
     uid: int = Field(default=61000, gt=0)
     """The user that programs run as where vlrl is started as root."""
+    queue: int = Field(default=256, gt=0)
+    """Programs that the service holds at a time, running ones included; whoever brings more waits outside."""
+    body_mb: int = Field(default=64, gt=0)
+    """MiB of one request to the service."""
+    held_mb: int = Field(default=512, gt=0)
+    """MiB of all requests that the service holds."""
+    request_s: float = Field(default=600.0, gt=0)
+    """Seconds for one request to the service; its programs that are not through by then are errors."""
+    drain_s: float = Field(default=30.0, gt=0)
+    """Seconds that a service which is told to end gives to the requests it has."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SandboxConfig":
+        if self.held_mb < self.body_mb:
+            raise ValueError(f"held_mb ({self.held_mb}) must be at least body_mb ({self.body_mb})")
+        return self

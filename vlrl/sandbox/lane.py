@@ -12,7 +12,7 @@ from vlrl.errors import UserError
 from vlrl.sandbox.compare import same_text, same_value
 from vlrl.sandbox.inside.build import COMPILER
 from vlrl.sandbox.inside.program import BUILD, CALL, CANDIDATE, CHECKER, EXECUTABLE, SCRIPT
-from vlrl.sandbox.programs import Execution, Limits, Outcome, Program, Test, TestResult
+from vlrl.sandbox.programs import Execution, Limits, Outcome, Program, Test, TestResult, arguments
 from vlrl.sandbox.worker import Job, Setting, Worker, executable, sealed
 
 _BUILD_LIMITS = Limits(cpu_s=30.0, wall_s=120.0, memory_mb=2048, output_mb=64)
@@ -69,7 +69,6 @@ class Lane:
 
         Raises:
             EngineError: no zygote starts.
-            UserError: a test that cannot be run.
         """
         for check, some in itertools.groupby(tests, lambda test: test.testtype == "check"):
             if check:
@@ -83,8 +82,7 @@ class Lane:
 
     def _check(self, code: int, program: Program, test: Test) -> TestResult:
         """Run the test's own program beside the candidate; they meet over two pipes alone."""
-        if program.fn_name is None:
-            raise UserError("a check needs 'fn_name', an expression for the function that it calls")
+        assert program.fn_name is not None  # `programs.check` has looked
         requests, replies = _pipe(), _pipe()
         checks = sealed("checks", test.input.encode())
         limits = program.limits
@@ -138,18 +136,7 @@ def _job(code: int, program: Program, test: Test) -> Job:
     if test.testtype == "stdin":
         kind = SCRIPT if program.language == "python" else EXECUTABLE
         return Job(code=code, input=test.input.encode(), limits=program.limits, kind=kind)
-    if program.language != "python":
-        raise UserError(f"a {program.language} program reads and prints; it has no {test.testtype} tests")
-    if program.fn_name is None:
-        raise UserError("a functional test needs 'fn_name', the function to call")
-    try:
-        arguments = [json.loads(line) for line in test.input.split("\n") if line.strip()]
-        json.loads(test.output)
-    except ValueError as error:
-        raise UserError(
-            f"a functional test's input is JSON line by line and its output JSON ({error})"
-        ) from None
-    request = json.dumps({"function": program.fn_name, "arguments": arguments})
+    request = json.dumps({"function": program.fn_name, "arguments": arguments(test)})
     return Job(code=code, input=request.encode(), limits=program.limits, kind=CALL)
 
 

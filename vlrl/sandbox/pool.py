@@ -8,13 +8,25 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 
 from vlrl.config.sandbox import SandboxConfig
 from vlrl.sandbox.interpreter import find_interpreter
 from vlrl.sandbox.lane import Lane
-from vlrl.sandbox.programs import TIMEOUTS, Execution, Limits, Outcome, Program, Report, TestResult
+from vlrl.sandbox.programs import (
+    TIMEOUTS,
+    Execution,
+    Limits,
+    Outcome,
+    Program,
+    Report,
+    TestResult,
+    check,
+)
 from vlrl.sandbox.worker import Setting, sealed
+
+_KEPT = 4000  # characters of a test's output in a report: tests by the thousand may print 8 MiB each
 
 
 class Sandbox:
@@ -72,29 +84,43 @@ class Sandbox:
         Raises:
             EngineError: no worker starts.
         """
-        return self.submit(code, text, limits).result()
+        return self.submit_run(code, text, limits).result()
 
-    def submit(self, code: str, text: str = "", limits: Limits | None = None) -> "Future[Execution]":
+    def submit_run(self, code: str, text: str = "", limits: Limits | None = None) -> "Future[Execution]":
         """`execute` to come."""
         return self._threads.submit(self._execute, code, text, limits or self.limits)
 
     def judge(self, programs: Sequence[Program], stop_at_failure: bool = False) -> list[Report]:
         """Reports in order; blocks, from any thread. With `stop_at_failure`, tests after it are skipped.
 
+        A report keeps the first 4000 characters of what a test printed or returned.
+
         Raises:
             EngineError: no worker starts.
-            UserError: a functional test without a function's name, or arguments or output that are no JSON.
+            UserError: see `programs.check`.
         """
-        futures = [self._submit(program, stop_at_failure) for program in programs]
+        over = threading.Event()
+        futures = [self.submit(program, stop_at_failure, over) for program in programs]
         try:
             return [future.result() for future in futures]
         finally:
+            over.set()
             for future in futures:
                 future.cancel()
 
     async def judge_async(self, program: Program, stop_at_failure: bool = False) -> Report:
-        """`judge` of one program, for coroutines."""
-        return await asyncio.wrap_future(self._submit(program, stop_at_failure))
+        """`judge` of one program, for coroutines. Once it is cancelled, no further test begins."""
+        over = threading.Event()
+        try:
+            return await asyncio.wrap_future(self.submit(program, stop_at_failure, over))
+        finally:
+            over.set()
+
+    def submit(
+        self, program: Program, stop_at_failure: bool = False, over: threading.Event | None = None
+    ) -> "Future[Report]":
+        """The future of what `judge` gives. Once `over` is set, no further test begins."""
+        return self._threads.submit(self._judge, program, stop_at_failure, over or threading.Event())
 
     def close(self) -> None:
         """End every worker; programs under way come back as errors."""
@@ -103,9 +129,6 @@ class Sandbox:
         self._threads.shutdown(wait=True, cancel_futures=True)
         for lane in self._lanes:
             lane.close()  # what a thread had just begun to start
-
-    def _submit(self, program: Program, stop_at_failure: bool) -> "Future[Report]":
-        return self._threads.submit(self._judge, program, stop_at_failure)
 
     def _start(self) -> list[str]:
         with self._lane() as lane:
@@ -127,7 +150,8 @@ class Sandbox:
         finally:
             os.close(descriptor)
 
-    def _judge(self, program: Program, stop_at_failure: bool) -> Report:
+    def _judge(self, program: Program, stop_at_failure: bool, over: threading.Event) -> Report:
+        check(program)
         with contextlib.ExitStack() as descriptors, self._lane() as lane:
             code = sealed("code", program.code.encode("utf-8", errors="replace"))
             descriptors.callback(os.close, code)
@@ -139,11 +163,13 @@ class Sandbox:
                     return Report(tests=[TestResult(outcome=outcome, execution=build)] * len(program.tests))
                 descriptors.callback(os.close, binary)
                 code = binary
-            results = self._test(lane, code, program, stop_at_failure)
+            results = self._test(lane, code, program, stop_at_failure, over)
         skipped = len(program.tests) - len(results)
         return Report(tests=results + [TestResult(outcome="skipped")] * skipped)
 
-    def _test(self, lane: Lane, code: int, program: Program, stop: bool) -> list[TestResult]:
+    def _test(
+        self, lane: Lane, code: int, program: Program, stop: bool, over: threading.Event
+    ) -> list[TestResult]:
         """Results up to the last test, or to the first that fails.
 
         The first timeout is tried again alone, since the machine may have been too busy. Where it holds, the
@@ -153,16 +179,21 @@ class Sandbox:
         doubtful = self._config.rerun_timeouts
 
         def enough(result: TestResult) -> bool:
-            results.append(result)
-            return (doubtful and result.outcome in TIMEOUTS) or (stop and result.outcome != "passed")
+            results.append(_cut(result))
+            doubted = doubtful and result.outcome in TIMEOUTS
+            return doubted or (stop and result.outcome != "passed") or over.is_set()
 
-        while len(results) < len(program.tests):
+        def replace_last(result: TestResult) -> bool:
+            results[-1] = _cut(result)
+            return True
+
+        while len(results) < len(program.tests) and not over.is_set():
             with self._turn.together():
                 lane.run(code, program, program.tests[len(results) :], enough)
             if doubtful and results[-1].outcome in TIMEOUTS:
                 test = program.tests[len(results) - 1]
                 with self._turn.alone():
-                    lane.run(code, program, [test], lambda again: bool(results.__setitem__(-1, again)))
+                    lane.run(code, program, [test], replace_last)
                 doubtful = results[-1].outcome not in TIMEOUTS
             if stop and results[-1].outcome != "passed":
                 break
@@ -203,3 +234,10 @@ class _Turn:
             with self._changed:
                 self._running = 0
                 self._changed.notify_all()
+
+
+def _cut(result: TestResult) -> TestResult:
+    execution = result.execution
+    if execution is None or len(execution.output) <= _KEPT:
+        return result
+    return replace(result, execution=replace(execution, output=execution.output[:_KEPT]))

@@ -1,7 +1,11 @@
 """Programs, their tests, and what came of running them."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
+
+from vlrl.errors import UserError
 
 Status = Literal[
     "ended", "exception", "signal", "timeout", "wall_timeout", "memory", "output_limit", "infra_error"
@@ -105,3 +109,75 @@ class Report:
     def errors(self) -> int:
         """Tests whose outcome is unknown because the sandbox failed."""
         return sum(test.outcome == "infra_error" for test in self.tests)
+
+
+class Judge(Protocol):
+    """Whoever judges programs: a `Sandbox` of this process, or a `RemoteSandbox`."""
+
+    @property
+    def limits(self) -> Limits:
+        """What an execution may use at most."""
+        ...
+
+    def judge(self, programs: Sequence[Program], stop_at_failure: bool = False) -> list[Report]:
+        """Reports in order; blocks, from any thread."""
+        ...
+
+    async def judge_async(self, program: Program, stop_at_failure: bool = False) -> Report:
+        """`judge` of one program, for coroutines."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+        ...
+
+
+def check(program: Program) -> None:
+    """Find whatever keeps tests from being run.
+
+    Raises:
+        UserError: a functional test or check without a function's name, or of a program that is not Python's;
+            arguments or output that are no JSON; or text that has no UTF-8 form.
+    """
+    for index, test in enumerate(program.tests):
+        key = f"tests.{index}"
+        if test.testtype != "stdin" and program.language != "python":
+            raise UserError(f"{key}: {program.language} programs read and print; only 'stdin' tests fit them")
+        if test.testtype != "stdin" and program.fn_name is None:
+            raise UserError(f"{key}: a {test.testtype} test needs 'fn_name', the function to call")
+        if test.testtype == "functional":
+            try:
+                arguments(test)
+                json.loads(test.output)
+            except (ValueError, RecursionError) as error:
+                raise UserError(
+                    f"{key}: a functional test's input is JSON line by line and its output JSON ({error})"
+                ) from None
+        for name, text in (("input", test.input), ("output", test.output)):
+            if not _encodable(text):
+                raise UserError(f"{key}.{name}: holds half a surrogate pair, which has no UTF-8 form")
+    if program.fn_name is not None and not _encodable(program.fn_name):
+        raise UserError("fn_name: holds half a surrogate pair, which has no UTF-8 form")
+
+
+def arguments(test: Test) -> list[object]:
+    """Of a call: one a line, blank lines aside.
+
+    Raises:
+        ValueError: a line is no JSON.
+    """
+    return [json.loads(line) for line in test.input.split("\n") if line.strip()]
+
+
+def unknown(program: Program, why: str) -> Report:
+    """The report of a program that could not be judged."""
+    execution = Execution(status="infra_error", error=why)
+    return Report(tests=[TestResult(outcome="infra_error", execution=execution)] * len(program.tests))
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

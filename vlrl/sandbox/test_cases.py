@@ -167,10 +167,10 @@ def _run(code: str, inputs: Sequence[str], sandbox: Sandbox, limits: Limits) -> 
     Raises:
         EngineError: it is lost again.
     """
-    runs = [run.result() for run in [sandbox.submit(code, given, limits) for given in inputs]]
+    runs = [run.result() for run in [sandbox.submit_run(code, given, limits) for given in inputs]]
     for number, run in enumerate(runs):
         if run.status == "infra_error":
-            runs[number] = sandbox.submit(code, inputs[number], limits).result()
+            runs[number] = sandbox.submit_run(code, inputs[number], limits).result()
             if runs[number].status == "infra_error":
                 raise EngineError(f"the sandbox failed twice on one program: {runs[number].error}")
     return runs
