@@ -128,6 +128,21 @@ def test_a_lost_zygote_is_replaced_and_the_program_tried_again(sandbox: Sandbox)
     assert sandbox._workers[0]._process is not process
 
 
+def test_programs_are_the_first_to_go_where_the_machines_memory_runs_out(sandbox: Sandbox) -> None:
+    sandbox.start()
+    process = sandbox._workers[0]._process
+    assert process is not None
+    assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == "1000\n"
+
+
+def test_reports_do_not_keep_megabytes_of_output(sandbox: Sandbox) -> None:
+    program = Program(code="print('x' * 900000)", tests=[Case(input="", output="x" * 900000)], limits=LIMITS)
+    (report,) = sandbox.judge([program])
+    (result,) = report.tests
+    assert report.passed and result.execution is not None and len(result.execution.output) == 10_000
+    assert len(sandbox.execute(program.code).output) == 900001
+
+
 def test_comparing_megabytes_of_words_takes_no_megabytes() -> None:
     for printed in ("1 " * (4 << 20), "1\n" * (4 << 20)):
         tracemalloc.start()

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 
 from vlrl.config.sandbox import SandboxConfig
@@ -16,6 +17,8 @@ from vlrl.sandbox.compare import same_text, same_value
 from vlrl.sandbox.interpreter import find_interpreter
 from vlrl.sandbox.programs import TIMEOUTS, Execution, Limits, Outcome, Program, Report, Test, TestResult
 from vlrl.sandbox.worker import Job, Setting, Worker, sealed
+
+_KEPT = 10_000  # characters of a test's output
 
 
 class Sandbox:
@@ -216,8 +219,9 @@ def _job(code: int, program: Program, test: Test) -> Job:
 
 
 def _result(test: Test, execution: Execution) -> TestResult:
+    kept = replace(execution, output=execution.output[:_KEPT])  # reports are many, and live long
     if execution.status != "ended":
-        return TestResult(outcome=execution.status, execution=execution)
+        return TestResult(outcome=execution.status, execution=kept)
     same = same_text if test.testtype == "stdin" else same_value
     outcome: Outcome = "passed" if same(test.output, execution.output) else "wrong"
-    return TestResult(outcome=outcome, execution=execution)
+    return TestResult(outcome=outcome, execution=kept)

@@ -82,6 +82,7 @@ class TestResult:
 
     outcome: Outcome
     execution: Execution | None = None
+    """Of its output, the first 10 000 characters."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,12 +87,11 @@ class Worker:
         attempts = 0
         while waiting:
             before = len(done)
-            with contextlib.closing(self._stretch(waiting)) as stretch:  # settled even if `enough` raises
-                for execution in stretch:
-                    done.append(execution)
-                    waiting.popleft()
-                    if enough(execution):
-                        return done
+            for execution in self._stretch(waiting):
+                done.append(execution)
+                waiting.popleft()
+                if enough(execution):
+                    return done
             if waiting:  # the zygote was lost
                 attempts = attempts + 1 if len(done) == before else 1
                 self.stop()
@@ -157,7 +156,7 @@ class Worker:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def _stretch(self, jobs: Sequence[Job]) -> Generator[Execution, None, None]:
+    def _stretch(self, jobs: Sequence[Job]) -> Iterable[Execution]:
         """Executions until all are done or the zygote is lost."""
         if self._closed:
             return
