@@ -107,10 +107,19 @@ def test_replies_stay_with_their_programs_when_the_caller_fails(sandbox: Sandbox
 
     try:
         jobs = [Job(code=code, input=str(i).encode(), limits=LIMITS) for i in range(12)]
-        worker.run(jobs[:6])  # quick ones: from here on several are under way at a time
+        worker.run(
+            jobs[:6], lambda execution: False
+        )  # quick ones: from here on several are under way at a time
         with pytest.raises(KeyError) as kept:  # which keeps the frames alive
             worker.run(jobs, lambda execution: execution.output == "5\n" and fail(execution))
-        assert [done.output for done in worker.run(jobs)] == [f"{i}\n" for i in range(12)]
+        printed: list[str] = []
+
+        def keep(execution: Execution) -> bool:
+            printed.append(execution.output)
+            return False
+
+        worker.run(jobs, keep)
+        assert printed == [f"{i}\n" for i in range(12)]
         assert kept.value.args == ("5\n",)
     finally:
         os.close(code)
@@ -126,6 +135,21 @@ def test_a_lost_zygote_is_replaced_and_the_program_tried_again(sandbox: Sandbox)
     )
     assert sandbox.judge([program, HARMLESS])[0].passed
     assert sandbox._lanes[0]._worker._process is not process
+
+
+def test_programs_are_the_first_to_go_where_the_machines_memory_runs_out(sandbox: Sandbox) -> None:
+    sandbox.start()
+    process = sandbox._workers[0]._process
+    assert process is not None
+    assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == "1000\n"
+
+
+def test_reports_do_not_keep_megabytes_of_output(sandbox: Sandbox) -> None:
+    program = Program(code="print('x' * 900000)", tests=[Case(input="", output="x" * 900000)], limits=LIMITS)
+    (report,) = sandbox.judge([program])
+    (result,) = report.tests
+    assert report.passed and result.execution is not None and len(result.execution.output) == 4000
+    assert len(sandbox.execute(program.code).output) == 900001
 
 
 def test_comparing_megabytes_of_words_takes_no_megabytes() -> None:

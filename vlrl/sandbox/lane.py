@@ -43,7 +43,7 @@ class Lane:
 
     def execute(self, code: int, text: str, limits: Limits) -> Execution:
         """Run sealed code on an input."""
-        return self._worker.run([Job(code=code, input=text.encode(), limits=limits)])[0]
+        return self._worker.run_one(Job(code=code, input=text.encode(), limits=limits))
 
     def build(self, code: int) -> tuple[int | None, Execution]:
         """The binary that sealed C++ compiles to, None where it does not, and the compiler's run.
@@ -56,7 +56,7 @@ class Lane:
             raise UserError(f"a C++ program needs {COMPILER}; install g++ or leave such programs out")
         binary = executable("binary")
         job = Job(code=code, input=b"", limits=_BUILD_LIMITS, kind=BUILD, result=binary)
-        ran = self._builder.run([job])[0]
+        ran = self._builder.run_one(job)
         if ran.status == "ended" and os.fstat(binary).st_size:
             return binary, ran
         os.close(binary)
@@ -76,8 +76,8 @@ class Lane:
                     return
                 continue
             batch = list(some)
-            runs = self._worker.run([_job(code, program, test) for test in batch], _judging(batch, enough))
-            if len(runs) < len(batch):
+            done = self._worker.run([_job(code, program, test) for test in batch], _judging(batch, enough))
+            if done < len(batch):
                 return
 
     def _check(self, code: int, program: Program, test: Test) -> TestResult:
@@ -98,7 +98,7 @@ class Lane:
 
         def check() -> None:
             try:
-                verdicts.extend(self._partner.run([checker]))
+                verdicts.append(self._partner.run_one(checker))
             finally:
                 for pipe in checker.pipes:
                     pipe.close()
@@ -106,7 +106,7 @@ class Lane:
         thread = threading.Thread(target=check, name="sandbox-check")
         thread.start()
         try:
-            ran = self._worker.run([candidate])[0]
+            ran = self._worker.run_one(candidate)
         finally:
             for pipe in candidate.pipes:
                 pipe.close()

@@ -93,6 +93,7 @@ class TestResult:
     __test__: ClassVar[bool] = False
     outcome: Outcome
     execution: Execution | None = None
+    """Of its output, the first 10 000 characters."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -82,38 +82,44 @@ class Worker:
         self._closed = False
         self.layers: list[str] = []
 
-    def run(
-        self, jobs: Iterable[Job], enough: Callable[[Execution], bool] = lambda _: False
-    ) -> list[Execution]:
-        """Executions in order; those after the first for which `enough` says so are left out.
+    def run(self, jobs: Sequence[Job], enough: Callable[[Execution], bool]) -> int:
+        """Give executions to `enough`, in order, until it is; how many there were.
 
-        A lost zygote is an `infra_error` of the execution that it was at, tried once more on a new one.
+        They are kept by nobody else: a program may print megabytes in each. A lost zygote is an `infra_error`
+        of the execution that it was at, tried once more on a new one.
 
         Raises:
             EngineError: no zygote starts, or a required layer does not hold.
         """
-        done: list[Execution] = []
-        waiting = deque(jobs)
-        attempts = 0
-        while waiting:
-            before = len(done)
-            with contextlib.closing(self._stretch(waiting)) as stretch:  # settled even if `enough` raises
-                for execution in stretch:
-                    done.append(execution)
-                    waiting.popleft()
+        done, attempts = 0, 0
+        while done < len(jobs):
+            before = done
+            # Closed whatever the caller raises: a reply left over would be taken for another program's.
+            with contextlib.closing(self._stretch(jobs[done:])) as executions:
+                for execution in executions:
+                    done += 1
                     if enough(execution):
                         return done
-            if waiting:  # the zygote was lost
-                attempts = attempts + 1 if len(done) == before else 1
-                self.stop()
-                if attempts == 2 or self._closed or waiting[0].pipes:
-                    lost = Execution(status="infra_error", error="the sandbox process was lost")
-                    done.append(lost)
-                    waiting.popleft()
-                    attempts = 0
-                    if enough(lost):
-                        return done
+            if done == len(jobs):
+                break
+            attempts = attempts + 1 if done == before else 1  # the zygote was lost
+            self.stop()
+            if attempts == 2 or self._closed or jobs[done].pipes:
+                done, attempts = done + 1, 0
+                if enough(Execution(status="infra_error", error="the sandbox process was lost")):
+                    return done
         return done
+
+    def run_one(self, job: Job) -> Execution:
+        """The execution of one job. Raises as `run`."""
+        runs: list[Execution] = []
+
+        def keep(execution: Execution) -> bool:
+            runs.append(execution)
+            return True
+
+        self.run([job], keep)
+        return runs[0]
 
     def start(self) -> None:
         """Start the zygote where there is none.
@@ -185,7 +191,6 @@ class Worker:
         assert control is not None
         sent: deque[_Sent] = deque()
         window, next_job = 1, 0
-        jobs = list(jobs)
         try:
             while next_job < len(jobs) or sent:
                 while next_job < len(jobs) and len(sent) < window:

@@ -4,6 +4,7 @@ It never reads a program's code, input or output: those are descriptors that it 
 can find another's in the memory that it inherits.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -59,6 +60,8 @@ def main(arguments: str, control_fd: int) -> None:
     forbid_new_privileges()
     namespaces = enter_namespaces()
     layers += namespaces
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # where memory runs out, programs go first
     if "pid" in namespaces and os.fork():
         os.wait()  # what is forked from here on lives in the new namespace and ends with its first process
         os._exit(0)
