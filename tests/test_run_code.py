@@ -128,7 +128,7 @@ GOOD_TEST = {"input": "2", "output": "4"}
         (row("a", tests=[{"output": "4"}]), "missing key 'tests.0.input'"),
         (
             row("a", tests=[GOOD_TEST | {"testtype": "std"}]),
-            "key 'tests.0.testtype': input should be 'stdin' or",
+            "key 'tests.0.testtype': input should be 'stdin', 'functional' or 'check'",
         ),
         (row("a", tests=[GOOD_TEST | {"test_type": "functional"}]), "unknown key 'tests.0.test_type'"),
         (row("a", fn_name=3), "key 'fn_name': input should be a valid string"),

@@ -139,7 +139,7 @@ def test_a_lost_zygote_is_replaced_and_the_program_tried_again(sandbox: Sandbox)
 
 def test_programs_are_the_first_to_go_where_the_machines_memory_runs_out(sandbox: Sandbox) -> None:
     sandbox.start()
-    process = sandbox._workers[0]._process
+    process = sandbox._lanes[0]._worker._process
     assert process is not None
     assert Path(f"/proc/{process.pid}/oom_score_adj").read_text() == "1000\n"
 

@@ -1,9 +1,13 @@
 """Test cases by scripted models, good and bad, on a real sandbox."""
 
+import importlib.util
 import json
+import os
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +30,16 @@ print(*[random.randint(-9, 9) for _ in range(n)])
 RIGHT = "n = int(input())\nprint(sum(map(int, input().split())))"
 SPACED = "import sys\nprint(sum(map(int, sys.stdin.read().split()[1:])), '')"
 WRONG = "n = int(input())\nprint(sum(map(abs, map(int, input().split()))))"
+CYARON = ("cyaron", "xeger", "colorful")
+TREE = """import random
+from cyaron import *
+seed = int(input())
+random.seed(seed)
+n = seed + 2
+print(n)
+print(Graph.tree(n, weight_limit=(1, 9)))
+"""
+TREE_SUM = "import sys\nn, *rest = map(int, sys.stdin.read().split())\nprint(n, sum(rest[2::3]))"
 CRASHES = "n = int(input())\nprint(1 // (n - 5))"
 
 
@@ -195,3 +209,22 @@ def test_what_is_no_completion_is_said(status: int, text: str, error: type[Excep
 def test_an_endpoint_that_is_not_there_is_waited_for_and_then_named() -> None:
     with pytest.raises(WaitTimeout, match=r"0 s for an answer of http://127\.0\.0\.1:9/v1/chat"):
         OpenAIChat("http://127.0.0.1:9/v1", "tiny", timeout_s=0.2)([])
+
+
+def test_a_generator_may_use_cyaron() -> None:
+    origins = [importlib.util.find_spec(name) for name in CYARON]
+    if None in origins:
+        pytest.skip("CYaRon is not installed")
+    folder = Path("/var/tmp") / f"vlrl-cyaron-{os.getpid()}"  # where everyone can read it
+    folder.mkdir(mode=0o755)
+    try:
+        for name, origin in zip(CYARON, origins, strict=True):
+            assert origin is not None and origin.origin is not None
+            shutil.copytree(Path(origin.origin).parent, folder / name)
+        config = SandboxConfig(workers=2, search=(str(folder),), modules=("cyaron",))
+        with Sandbox(config) as sandbox:
+            made = generate(_problem(*[TREE_SUM] * 10), Script(_fenced(TREE)), sandbox, CONFIG)
+    finally:
+        shutil.rmtree(folder)
+    assert (made.fate, made.made) == ("kept", 20)
+    assert made.tests[7].input.split("\n")[0] == "9"
