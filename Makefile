@@ -1,7 +1,7 @@
 # make quickstart    from nothing to a trained model
 # make test          lint, types and every test that is not minutes long
 #
-# EXTRAS       what to install beside the base: cpu (default), gpu, demo, cluster, clip, ocr; joined by commas.
+# EXTRAS       what to install beside the base: cpu (default), gpu, cases, demo, cluster, clip, ocr; joined by commas.
 #              What was installed last is remembered.
 # TORCH_INDEX  URL of PyTorch's CPU wheel index, where pip does not find torch's CPU build by itself.
 # PYTHON       the interpreter that makes .venv.

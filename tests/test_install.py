@@ -67,7 +67,7 @@ def test_everything_imported_is_declared() -> None:
     for path in [*(ROOT / "vlrl").rglob("*.py"), *(ROOT / "data_recipes").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module:
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 modules = [node.module]
             for top in (
                 {m.split(".")[0] for m in modules} - sys.stdlib_module_names - {"vlrl", "data_recipes"}

@@ -20,12 +20,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"vlrl: {error}", file=sys.stderr)
         return 2
     except (WaitTimeout, EngineError) as error:
-        print(
-            f"vlrl: {error}; nothing committed is lost: run the same command with --resume", file=sys.stderr
-        )
+        again = "; nothing committed is lost: run the same command with --resume"
+        print(f"vlrl: {error}{again if hasattr(arguments, 'resume') else ''}", file=sys.stderr)
         return 3 if isinstance(error, WaitTimeout) else 4
     except KeyboardInterrupt:
-        print("vlrl: interrupted; go on with --resume", file=sys.stderr)
+        again = "; go on with --resume" if hasattr(arguments, "resume") else ""
+        print(f"vlrl: interrupted{again}", file=sys.stderr)
         return 130
 
 
@@ -33,7 +33,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     # argparse takes no more overrides after an option; people write them in any order.
-    if rest and (arguments.command is not _train or any(r.startswith("-") for r in rest)):
+    if rest and (not hasattr(arguments, "overrides") or any(r.startswith("-") for r in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         arguments.overrides += rest
@@ -87,7 +87,37 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--seed", type=int, default=0, help="default: 0")
     make.add_argument("--force", action="store_true", help="replace the file if there is one")
     make.set_defaults(command=_data_make)
+
+    sandbox = commands.add_parser("sandbox", help="run model-written programs for other machines")
+    serve = sandbox.add_subparsers(required=True, metavar="ACTION").add_parser(
+        "serve", help="judge programs over HTTP"
+    )
+    _add_sandbox_overrides(serve)
+    serve.add_argument("--config", type=Path, help="a YAML file with a 'sandbox' section")
+    serve.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1; any other needs a token")
+    serve.add_argument("--port", type=int, default=8330, help="default: 8330; 0 for a free one")
+    _add_token_file(serve)
+    serve.set_defaults(command=_sandbox_serve)
+
+    code = commands.add_parser("run-code", help="judge the programs of a file by their tests")
+    code.add_argument("programs", type=Path, help="a .jsonl file of programs and tests")
+    _add_sandbox_overrides(code)
+    code.add_argument("--out", type=Path, required=True, help="a .jsonl file to write")
+    code.add_argument("--sandbox", metavar="URL", help="a server's address; default: a sandbox of its own")
+    _add_token_file(code)
+    code.add_argument("--resume", action="store_true", help="go on after the rows that are there")
+    code.set_defaults(command=_run_code)
     return parser
+
+
+def _add_sandbox_overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides", nargs="*", metavar="sandbox.key=value", help="values of the sandbox section"
+    )
+
+
+def _add_token_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--token-file", type=Path, help="holds the server's token; or VLRL_SANDBOX_TOKEN")
 
 
 def _train(arguments: argparse.Namespace) -> int | None:
@@ -179,6 +209,27 @@ def _data_make(arguments: argparse.Namespace) -> None:
     store = ImageStore(arguments.out.parent / f"{arguments.out.stem}_images")
     materialise(source, arguments.kind, arguments.split, arguments.seed, store, arguments.out)
     print(f"wrote {arguments.rows} rows to {arguments.out}")
+
+
+def _sandbox_serve(arguments: argparse.Namespace) -> None:
+    from vlrl.config import load_sandbox
+    from vlrl.sandbox.serve import read_token, serve
+
+    config = load_sandbox(arguments.config, arguments.overrides)
+    serve(config, arguments.host, arguments.port, read_token(arguments.token_file))
+
+
+def _run_code(arguments: argparse.Namespace) -> None:
+    from vlrl.config import load_sandbox
+    from vlrl.sandbox.run_code import run_code
+    from vlrl.sandbox.serve import read_token
+
+    config = load_sandbox(None, arguments.overrides)
+    token = read_token(arguments.token_file) if arguments.sandbox else None
+    summary = run_code(
+        arguments.programs, arguments.out, config, url=arguments.sandbox, token=token, resume=arguments.resume
+    )
+    print(summary)
 
 
 if __name__ == "__main__":

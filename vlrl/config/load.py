@@ -11,8 +11,10 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from vlrl.config.base import Section
 from vlrl.config.objective import OBJECTIVE_NAMES
 from vlrl.config.run import RunConfig
+from vlrl.config.sandbox import SandboxConfig
 from vlrl.errors import UserError
 
 Tree = dict[str, Any]
@@ -28,6 +30,29 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     for override in overrides or []:
         _apply(above, override)
     return build_config(_merge(_read(Path(path), seen=()), above), str(path))
+
+
+def load_sandbox(path: str | Path | None, overrides: list[str]) -> SandboxConfig:
+    """The `sandbox` section of a file, a run's config or its own, with `sandbox.key=value` put over it.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    above: Tree = {}
+    for override in overrides:
+        _apply(above, override)
+    tree = _read(Path(path), seen=()) if path is not None else {}
+    others = set(RunConfig.model_fields) - {"sandbox"}
+    merged = _merge({key: value for key, value in tree.items() if key not in others}, above)
+    try:
+        return _SandboxFile.model_validate(merged).sandbox
+    except ValidationError as error:
+        origin = f"{path}: " if path is not None else ""
+        raise UserError(f"{origin}{_explain(error, merged, _SandboxFile)}") from None
+
+
+class _SandboxFile(Section):
+    sandbox: SandboxConfig = SandboxConfig()
 
 
 def build_config(tree: Tree, origin: str) -> RunConfig:
@@ -105,13 +130,13 @@ def _apply(tree: Tree, override: str) -> None:
         raise UserError(f"override '{override}': the value is not YAML") from None
 
 
-def _explain(error: ValidationError, tree: Tree) -> str:
+def _explain(error: ValidationError, tree: Tree, root: type[BaseModel] = RunConfig) -> str:
     # A misspelt key often leaves another one missing: the spelling is what there is to mend.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     path = [part for part in first["loc"] if not _is_union_tag(part, first["loc"], tree)]
     key = ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
-        names = _fields_at(path[:-1], tree)
+        names = _fields_at(path[:-1], tree, root)
         near = difflib.get_close_matches(str(path[-1]), names, n=1, cutoff=0.5)
         hint = f"did you mean '{near[0]}'?" if near else f"valid names: {', '.join(sorted(names))}"
         return f"unknown key '{key}'; {hint}"
@@ -132,8 +157,8 @@ def _is_union_tag(part: Any, loc: tuple[Any, ...], tree: Tree) -> bool:
     return loc[0] == "objective" and len(loc) > 1 and part is loc[1] and part in OBJECTIVE_NAMES
 
 
-def _fields_at(path: list[Any], tree: Tree) -> list[str]:
-    model: Any = RunConfig
+def _fields_at(path: list[Any], tree: Tree, root: type[BaseModel]) -> list[str]:
+    model: Any = root
     node: Any = tree
     for part in path:
         node = node[part] if isinstance(node, (dict, list)) else {}

@@ -1,0 +1,1 @@
+"""Hostile programs, and a host that notices what they manage. `harness` runs them as another user."""
