@@ -164,6 +164,25 @@ assert seen == list(range(5000))[::-1]"""
     assert _judge(sandbox, code, Test(input=check, testtype="check"), fn_name="f").passed
 
 
+def test_a_lost_checker_is_no_fault_of_the_candidates() -> None:
+    code = "import time\ndef f(x):\n    time.sleep(x)\n    return x"
+    with Sandbox(SandboxConfig(workers=1)) as sandbox:
+        lane = sandbox._lanes[0]
+        assert _judge(sandbox, code, Test(input="candidate(0)", testtype="check"), fn_name="f").passed
+        process = lane._partner._process
+        assert process is not None
+        killer = threading.Timer(0.3, os.killpg, (process.pid, signal.SIGKILL))
+        killer.start()
+        lost = _judge(sandbox, code, Test(input="candidate(1)", testtype="check"), fn_name="f")
+        killer.join()
+        assert [test.outcome for test in lost.tests] == ["infra_error"]
+        assert _judge(sandbox, code, Test(input="candidate(0)", testtype="check"), fn_name="f").passed
+
+
+def test_code_that_has_no_utf8_form_is_run_as_it_can_be(sandbox: Sandbox) -> None:
+    assert sandbox.execute("print('\ud800')").output == "?\n"
+
+
 def test_each_test_starts_from_the_same_state(sandbox: Sandbox) -> None:
     code = "import builtins, random\nprint(hasattr(builtins, 'seen'), random.random())\nbuiltins.seen = 1"
     runs = [sandbox.execute(code).output.split() for _ in range(4)]

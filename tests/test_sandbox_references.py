@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from vlrl.config.sandbox import SandboxConfig
-from vlrl.rewards.code_block import extract_code
+from vlrl.sandbox.code_block import extract_code
 from vlrl.sandbox.pool import Sandbox
 from vlrl.sandbox.programs import Limits, Program, Test
 

@@ -112,9 +112,12 @@ class Lane:
                 pipe.close()
             thread.join()
             os.close(checks)
-        if ran.status != "ended" or not verdicts:
-            return TestResult(outcome="infra_error" if ran.status == "ended" else ran.status, execution=ran)
-        checked = verdicts[0]
+        checked = verdicts[0] if verdicts else Execution(status="infra_error", error="no checker started")
+        # First: a candidate whose checker is lost fails too, when it writes to nobody.
+        if checked.status == "infra_error":
+            return TestResult(outcome="infra_error", execution=checked)
+        if ran.status != "ended":
+            return TestResult(outcome=ran.status, execution=ran)
         if checked.status == "exception":
             return TestResult(outcome="wrong", execution=checked)
         outcome: Outcome = "passed" if checked.status == "ended" else checked.status

@@ -143,7 +143,7 @@ class Sandbox:
             self._idle.put(lane)
 
     def _execute(self, code: str, text: str, limits: Limits) -> Execution:
-        descriptor = sealed("code", code.encode())
+        descriptor = sealed("code", code.encode("utf-8", errors="replace"))
         try:
             with self._lane() as lane, self._turn.together():
                 return lane.execute(descriptor, text, limits)

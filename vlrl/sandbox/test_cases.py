@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from vlrl.chat import Chat
 from vlrl.config.test_cases import TestCaseConfig
 from vlrl.errors import EngineError
-from vlrl.rewards.code_block import extract_code
+from vlrl.sandbox.code_block import extract_code
 from vlrl.sandbox.pool import Sandbox
 from vlrl.sandbox.programs import Execution, Limits, Test
 
