@@ -6,9 +6,8 @@ from dataclasses import replace
 from types import TracebackType
 
 from vlrl.config.training import RewardConfig
-from vlrl.rewards.answer import extract_answer
 from vlrl.rewards.registry import Registry
-from vlrl.rewards.verifiers import Submission
+from vlrl.rewards.verifier import Submission
 from vlrl.rewards.workers import GradingPool
 from vlrl.trajectory import Group, Prompt, Rollout, Verdict
 
@@ -61,16 +60,16 @@ class Grader:
         """
         waiting: defaultdict[str, list[tuple[Rollout, Submission]]] = defaultdict(list)
         for group in groups:
-            self._registry.verifier_of(group.prompt)
+            verifier = self._registry.verifier_of(group.prompt)
             for rollout in group.rollouts:
-                answer = extract_answer(rollout.text, self._thinking_open)
+                answer = verifier.extract(rollout.text, self._thinking_open)
                 if rollout.finish_reason == "repetition":
                     reward = self._config.wrong - self._config.repetition_penalty
                     rollout.verdict = Verdict(reward, "truncated", rule="repetition")
                 elif rollout.finish_reason == "error" or answer is None:
                     rollout.verdict = self._unanswered(rollout)
                 else:
-                    submission = Submission(group.prompt, rollout.text, answer)
+                    submission = Submission(group.prompt, rollout.text, answer, self._thinking_open)
                     waiting[group.prompt.verifier].append((rollout, submission))
         for pairs in waiting.values():
             verifier = self._registry.verifier_of(pairs[0][1].prompt)
@@ -86,4 +85,8 @@ class Grader:
         return Verdict(self._config.wrong, "no_answer" if reason == "stop" else "truncated", rule=reason)
 
     def _priced(self, verdict: Verdict) -> Verdict:
-        return replace(verdict, reward=self._config.wrong) if verdict.status == "wrong" else verdict
+        """A wrong answer earns `wrong`, and a partly right one its share of the way from there to 1."""
+        if verdict.status != "wrong":
+            return verdict
+        wrong = self._config.wrong
+        return replace(verdict, reward=wrong + (1.0 - wrong) * verdict.reward)

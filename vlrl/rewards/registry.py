@@ -4,7 +4,8 @@ from collections.abc import Callable
 from difflib import get_close_matches
 
 from vlrl.errors import UserError
-from vlrl.rewards.verifiers import ExactVerifier, MathVerifier, NumericVerifier, Verifier
+from vlrl.rewards.verifier import Verifier
+from vlrl.rewards.verifiers import ExactVerifier, MathVerifier, NumericVerifier
 from vlrl.rewards.workers import GradingPool
 from vlrl.trajectory import Prompt
 

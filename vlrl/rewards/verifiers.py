@@ -1,56 +1,18 @@
-"""Verifiers: a batch of answers in, a verdict each out.
-
-A verifier says what an answer deserves by itself: 1 for correct, 0 for wrong, an error status where the
-grading failed. What a wrong answer costs in training is the grader's business.
-"""
+"""Verifiers of a final answer: mathematics, labels, plain numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
 
 from vlrl.errors import UserError
 from vlrl.rewards.degenerate import degenerate
 from vlrl.rewards.fast_path import fast_compare, tidy
 from vlrl.rewards.plain_number import PlainNumber, parse_number
+from vlrl.rewards.verifier import AnswerVerifier, Submission, correct, failed, wrong
 from vlrl.rewards.workers import GradingPool, Outcome
 from vlrl.trajectory import Prompt, Verdict
 
 
-@dataclass(slots=True, frozen=True)
-class Submission:
-    """What is to be judged: the extracted `answer` and the whole `response` that it came from."""
-
-    prompt: Prompt
-    response: str
-    answer: str
-
-
-class Verifier(Protocol):
-    """Judges answers to prompts that name it."""
-
-    def check(self, prompt: Prompt) -> None:
-        """Refuse a prompt that cannot be judged, before any training.
-
-        Raises:
-            UserError: naming the row and what is wrong with its ground truth or arguments.
-        """
-        ...
-
-    def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
-        """A verdict each, in order; its reward is in [0, 1]. Callable from any thread."""
-        ...
-
-
-def correct(answer: str, rule: str) -> Verdict:
-    return Verdict(1.0, "correct", answer, rule)
-
-
-def wrong(answer: str, rule: str) -> Verdict:
-    return Verdict(0.0, "wrong", answer, rule)
-
-
-class MathVerifier:
+class MathVerifier(AnswerVerifier):
     """Mathematical equality: the fast path where it decides, math-verify in the grading pool elsewhere.
 
     Rules: those of `degenerate` and `fast_compare`, `math_verify`, or the pool's error.
@@ -58,9 +20,6 @@ class MathVerifier:
 
     def __init__(self, pool: GradingPool) -> None:
         self._pool = pool
-
-    def check(self, prompt: Prompt) -> None:
-        return
 
     def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
         verdicts = [_decide_here(s) for s in submissions]
@@ -70,20 +29,17 @@ class MathVerifier:
         return [v or _verdict(s, outcomes[_pair(s)]) for s, v in zip(submissions, verdicts, strict=True)]
 
 
-class ExactVerifier:
+class ExactVerifier(AnswerVerifier):
     """Equality of labels, choice letters, plain numbers and identical forms; nothing is computed.
 
     Rules: those of `degenerate` and `fast_compare`, `different_form`.
     """
 
-    def check(self, prompt: Prompt) -> None:
-        return
-
     def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
         return [_decide_here(s) or _same_spelling(s) for s in submissions]
 
 
-class NumericVerifier:
+class NumericVerifier(AnswerVerifier):
     """A plain number within `extra["tolerance"]` of the ground truth (absolute, in its units; default 0).
 
     A percentage and a plain number compare either way: 45% meets 45 and 0.45.
@@ -151,5 +107,5 @@ def _same_spelling(submission: Submission) -> Verdict:
 def _verdict(submission: Submission, outcome: Outcome) -> Verdict:
     answer = submission.answer
     if outcome.equal is None:
-        return Verdict(0.0, "grader_error", answer, outcome.error)
+        return failed(answer, outcome.error)
     return correct(answer, "math_verify") if outcome.equal else wrong(answer, "math_verify")
