@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vlrl.config.training import RewardConfig
+from vlrl.config.rewards import RewardConfig
 from vlrl.errors import UserError
 from vlrl.rewards.grader import Grader
 from vlrl.trajectory import FinishReason, Group, Prompt, Rollout, Segment, Verdict
@@ -65,7 +65,7 @@ def test_every_status_and_its_reward(grader: Grader) -> None:
 def test_errors_are_no_wrong_answers() -> None:
     with Grader(RewardConfig(timeout_s=0.3, wrong=-1.0)) as grader:
         bomb, right = _verdicts(grader, group := _group("5", "\\boxed{9^{9^{9^9}}}", "\\boxed{5}"))
-        assert bomb.status == "grader_error" and bomb.reward == 0.0 and bomb.rule.startswith("timeout")
+        assert bomb.status == "grader_error" and bomb.reward == 0.0 and bomb.rule.startswith("math: timeout")
         assert right.reward == 1.0
         assert group.rewards == [1.0]
 

@@ -70,12 +70,16 @@ class Segment:
 
 @dataclass(slots=True, frozen=True)
 class Verdict:
-    """What a reward says of one rollout. `rule` names the comparison that decided."""
+    """What a reward says of one rollout. `rule` names the comparison that decided.
+
+    `parts` are the rewards that made it up, each from 0 to 1, where there were several.
+    """
 
     reward: float
     status: Status
     answer: str | None = None
     rule: str = ""
+    parts: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_error(self) -> bool:

@@ -162,7 +162,7 @@ def _fields_at(path: list[Any], tree: Tree, root: type[BaseModel]) -> list[str]:
     node: Any = tree
     for part in path:
         node = node[part] if isinstance(node, (dict, list)) else {}
-        if isinstance(part, int):
+        if part not in model.model_fields:  # an index, or a name of the user's
             continue
         candidates = _models_in(model.model_fields[part].annotation)
         named = [m for m in candidates if isinstance(node, dict) and _tag(m) == node.get("name")]

@@ -9,10 +9,11 @@ from vlrl.config.base import Section
 from vlrl.config.data import DataConfig
 from vlrl.config.objective import CispoConfig, ObjectiveConfig, OmdConfig, TpoConfig
 from vlrl.config.policy import PolicyConfig
+from vlrl.config.rewards import RewardConfig
 from vlrl.config.sampling import SamplingConfig
+from vlrl.config.sandbox import SandboxConfig
 from vlrl.config.training import (
     CheckpointConfig,
-    RewardConfig,
     RlConfig,
     SftConfig,
     TrainerConfig,
@@ -40,6 +41,7 @@ class RunConfig(Section):
     objective: ObjectiveConfig = CispoConfig()
     sampling: SamplingConfig = SamplingConfig()
     rewards: RewardConfig = RewardConfig()
+    sandbox: SandboxConfig = SandboxConfig()
     trainer: TrainerConfig = TrainerConfig()
     validation: ValidationConfig = ValidationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()

@@ -1,15 +1,35 @@
 """Groups in, verdicts on: what every rollout of a batch has earned."""
 
+import asyncio
+import threading
+import time
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from types import TracebackType
 
-from vlrl.config.training import RewardConfig
-from vlrl.rewards.registry import Registry
+from vlrl.config.rewards import RewardConfig
+from vlrl.config.sandbox import SandboxConfig
+from vlrl.rewards.composition import combine
+from vlrl.rewards.registry import Registry, Term
+from vlrl.rewards.services import Services
 from vlrl.rewards.verifier import Submission
-from vlrl.rewards.workers import GradingPool
-from vlrl.trajectory import Group, Prompt, Rollout, Verdict
+from vlrl.trajectory import Group, Prompt, Rollout, Status, Verdict
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A rollout and the verdicts of its terms, as they come in."""
+
+    rollout: Rollout
+    terms: list[Term]
+    verdicts: list[Verdict | None] = field(default_factory=list)
+
+
+# Whose verdict it is: which of a rollout's terms.
+_Place = tuple[_Pending, int]
+_Waiting = defaultdict[tuple[str, int], list[tuple[_Place, Submission]]]  # by label and verifier
 
 
 class Grader:
@@ -19,11 +39,16 @@ class Grader:
     counts as thought until it closes the tag. Safe to use from several threads.
     """
 
-    def __init__(self, config: RewardConfig, thinking_open: bool = False) -> None:
+    def __init__(
+        self, config: RewardConfig, thinking_open: bool = False, sandbox: SandboxConfig | None = None
+    ) -> None:
         self._config = config
         self._thinking_open = thinking_open
-        self._pool = GradingPool(config.workers, config.timeout_s, config.memory_mb)
-        self._registry = Registry(self._pool)
+        self._services = Services(config, sandbox or SandboxConfig())
+        self._registry = Registry(self._services)
+        self._threads = ThreadPoolExecutor(thread_name_prefix="verifier")
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._counting = threading.Lock()
 
     def __enter__(self) -> "Grader":
         return self
@@ -35,7 +60,8 @@ class Grader:
 
     def close(self) -> None:
         """End the grading processes."""
-        self._pool.close()
+        self._services.close()
+        self._threads.shutdown(wait=True)
 
     def check(self, prompts: Iterable[Prompt]) -> None:
         """Refuse prompts that could never be graded; for when the data is read.
@@ -44,49 +70,85 @@ class Grader:
             UserError: naming the first such row: unknown verifier, unusable ground truth or argument.
         """
         for prompt in prompts:
-            self._registry.verifier_of(prompt).check(prompt)
+            for term in self._registry.terms_of(prompt):
+                term.verifier.check(term.prompt)
 
     def grade(self, groups: list[Group]) -> None:
         """Set `rollout.verdict` of every rollout.
 
         Correct earns what its verifier gives (1); wrong, missing and truncated answers earn
         `config.wrong`, repetitions that less their penalty; an error earns 0 under an error status, by
-        which it is left out of training.
+        which it is left out of training. Several rewards add up as `combine` says.
 
         Raises:
             UserError: a prompt names an unknown verifier or cannot be judged by it.
             WaitTimeout: the grading processes hang.
             EngineError: they do not start.
         """
-        waiting: defaultdict[str, list[tuple[Rollout, Submission]]] = defaultdict(list)
+        pending: list[_Pending | None] = []
         for group in groups:
-            verifier = self._registry.verifier_of(group.prompt)
-            for rollout in group.rollouts:
-                answer = verifier.extract(rollout.text, self._thinking_open)
-                if rollout.finish_reason == "repetition":
-                    reward = self._config.wrong - self._config.repetition_penalty
-                    rollout.verdict = Verdict(reward, "truncated", rule="repetition")
-                elif rollout.finish_reason == "error" or answer is None:
-                    rollout.verdict = self._unanswered(rollout)
-                else:
-                    submission = Submission(group.prompt, rollout.text, answer, self._thinking_open)
-                    waiting[group.prompt.verifier].append((rollout, submission))
-        for pairs in waiting.values():
-            verifier = self._registry.verifier_of(pairs[0][1].prompt)
-            verdicts = verifier.judge([submission for _, submission in pairs])
-            for (rollout, _), verdict in zip(pairs, verdicts, strict=True):
-                rollout.verdict = self._priced(verdict)
+            terms = self._registry.terms_of(group.prompt)
+            pending += [self._begin(rollout, terms) for rollout in group.rollouts]
+        waiting: _Waiting = defaultdict(list)
+        for rollout in (one for one in pending if one is not None):
+            self._extract(rollout, waiting)
+        self._judge(list(waiting.values()))
+        for one in pending:
+            if one is not None:
+                verdicts = [verdict for verdict in one.verdicts if verdict is not None]
+                one.rollout.verdict = combine(one.terms, verdicts, self._config.wrong)
 
-    def _unanswered(self, rollout: Rollout) -> Verdict:
+    async def grade_async(self, groups: list[Group]) -> None:
+        """`grade`, for coroutines: the loop goes on meanwhile."""
+        await asyncio.to_thread(self.grade, groups)
+
+    def take_seconds(self) -> dict[str, float]:
+        """Seconds that each verifier took since the last call, by `reward/NAME`."""
+        with self._counting:
+            taken, self._seconds = self._seconds, defaultdict(float)
+        return {f"reward/{name}": seconds for name, seconds in sorted(taken.items())}
+
+    def _begin(self, rollout: Rollout, terms: list[Term]) -> _Pending | None:
+        """None where how the rollout ended is its verdict."""
         reason = rollout.finish_reason
         assert reason != "paused", f"rollout {rollout.sample_index} of {rollout.prompt_id} is not finished"
-        if reason == "error":
-            return Verdict(0.0, "infra_error", rule="sampler_error")
-        return Verdict(self._config.wrong, "no_answer" if reason == "stop" else "truncated", rule=reason)
+        if reason == "repetition":
+            reward = self._config.wrong - self._config.repetition_penalty
+            rollout.verdict = Verdict(reward, "truncated", rule="repetition")
+        elif reason == "error":
+            rollout.verdict = Verdict(0.0, "infra_error", rule="sampler_error")
+        else:
+            return _Pending(rollout, terms, [None] * len(terms))
+        return None
 
-    def _priced(self, verdict: Verdict) -> Verdict:
-        """A wrong answer earns `wrong`, and a partly right one its share of the way from there to 1."""
-        if verdict.status != "wrong":
-            return verdict
-        wrong = self._config.wrong
-        return replace(verdict, reward=wrong + (1.0 - wrong) * verdict.reward)
+    def _extract(self, one: _Pending, waiting: _Waiting) -> None:
+        """Queue what each verifier has to judge of a response; nothing to judge is a verdict too."""
+        text, reason = one.rollout.text, one.rollout.finish_reason
+        for index, term in enumerate(one.terms):
+            answer = term.verifier.extract(text, self._thinking_open)
+            if answer is None:
+                status: Status = "no_answer" if reason == "stop" else "truncated"
+                one.verdicts[index] = Verdict(0.0, status, rule=reason)
+            else:
+                submission = Submission(term.prompt, text, answer, self._thinking_open)
+                waiting[term.label, id(term.verifier)].append(((one, index), submission))
+
+    def _judge(self, batches: Sequence[list[tuple[_Place, Submission]]]) -> None:
+        """Each verifier's submissions at once, and the verifiers beside each other: some wait for others'
+        machines."""
+        if len(batches) == 1:
+            self._judge_batch(batches[0])
+        else:
+            futures = [self._threads.submit(self._judge_batch, batch) for batch in batches]
+            for future in futures:
+                future.result()
+
+    def _judge_batch(self, batch: list[tuple[_Place, Submission]]) -> None:
+        (one, index), _ = batch[0]
+        term = one.terms[index]
+        started = time.perf_counter()
+        verdicts = term.verifier.judge([submission for _, submission in batch])
+        with self._counting:
+            self._seconds[term.label] += time.perf_counter() - started
+        for ((place, number), _), verdict in zip(batch, verdicts, strict=True):
+            place.verdicts[number] = verdict

@@ -1,39 +1,83 @@
-"""Verifiers by the name that prompts carry."""
+"""Verifiers by name, and the rewards of a prompt by its source."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 
+from vlrl.config.rewards import TermConfig
 from vlrl.errors import UserError
+from vlrl.rewards.code import CodeVerifier
+from vlrl.rewards.services import Services
+from vlrl.rewards.user import load_verifier
 from vlrl.rewards.verifier import Verifier
 from vlrl.rewards.verifiers import ExactVerifier, MathVerifier, NumericVerifier
-from vlrl.rewards.workers import GradingPool
 from vlrl.trajectory import Prompt
 
-VERIFIERS: dict[str, Callable[[GradingPool], Verifier]] = {
-    "math": MathVerifier,
-    "exact": lambda pool: ExactVerifier(),
-    "numeric": lambda pool: NumericVerifier(),
+VERIFIERS: dict[str, Callable[[Services], Verifier]] = {
+    "math": lambda services: MathVerifier(services.pool),
+    "exact": lambda services: ExactVerifier(),
+    "numeric": lambda services: NumericVerifier(),
+    "code": lambda services: CodeVerifier(services.sandbox),
 }
+
+ROW = "row"  # in a config: the verifier that the row names
+_DEFAULT = (TermConfig(verifier=ROW),)
+
+
+@dataclass(slots=True, frozen=True)
+class Term:
+    """One of a prompt's rewards: its verifier, and the prompt with that verifier's arguments."""
+
+    config: TermConfig
+    label: str
+    verifier: Verifier
+    prompt: Prompt
 
 
 class Registry:
-    """Builds each verifier once, when a prompt first names it."""
+    """Builds each verifier once, when a prompt first needs it."""
 
-    def __init__(self, pool: GradingPool) -> None:
-        self._pool = pool
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._built: dict[str, Verifier] = {}
 
-    def verifier_of(self, prompt: Prompt) -> Verifier:
-        """The verifier that `prompt` names.
+    def terms_of(self, prompt: Prompt) -> list[Term]:
+        """The rewards of `prompt`: those of the first pattern in the config that fits its source, else the
+        verifier that it names itself.
 
         Raises:
-            UserError: there is none of that name.
+            UserError: there is no verifier of a name, or a file of verifiers cannot be used.
         """
-        name = prompt.verifier
+        return [self._term(config, prompt) for config in self._configs(prompt.source)]
+
+    def _configs(self, source: str) -> list[TermConfig] | tuple[TermConfig, ...]:
+        for pattern, terms in self._services.config.sources.items():
+            if fnmatchcase(source, pattern):
+                return terms
+        return _DEFAULT
+
+    def _term(self, config: TermConfig, prompt: Prompt) -> Term:
+        from_row = config.verifier == ROW
+        name = prompt.verifier if from_row else config.verifier
         if name not in self._built:
-            if name not in VERIFIERS:
-                near = get_close_matches(name, VERIFIERS, 1)
-                hint = f"did you mean '{near[0]}'? There are" if near else "use one of"
-                raise UserError(f"{prompt.name}: no verifier '{name}'; {hint} {', '.join(VERIFIERS)}")
-            self._built[name] = VERIFIERS[name](self._pool)
-        return self._built[name]
+            self._built[name] = self._build(name, prompt, from_row)
+        label = config.name or name if from_row else config.label
+        if config.args:
+            prompt = replace(prompt, extra={**config.args, **prompt.extra})
+        return Term(config, label, self._built[name], prompt)
+
+    def _build(self, name: str, prompt: Prompt, from_row: bool) -> Verifier:
+        if name in VERIFIERS:
+            return VERIFIERS[name](self._services)
+        # A file of data may not name code to be run; a config may.
+        if ":" in name and not from_row:
+            config = self._services.config
+            return load_verifier(name, config.user_timeout_s, config.user_workers)
+        where = prompt.name if from_row else f"rewards.sources, for '{prompt.source}'"
+        raise UserError(f"{where}: no verifier '{name}'; {_hint(name)} {', '.join(VERIFIERS)}")
+
+
+def _hint(name: str) -> str:
+    near = get_close_matches(name, VERIFIERS, 1)
+    return f"did you mean '{near[0]}'? There are" if near else "use one of"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from vlrl.errors import UserError
 from vlrl.schema import Conversation
 from vlrl.trajectory import Prompt
 
@@ -21,6 +22,18 @@ def rows_digest(rows: Iterable[Conversation | Prompt]) -> str:
         tree.pop("where", None)  # the same row in a file that was moved is the same row
         digest.update(json.dumps(tree, sort_keys=True, default=str).encode(errors="replace"))
     return digest.hexdigest()
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a small file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); correct the path") from None
 
 
 def checkpoint_digests(path: str) -> dict[str, str]:

@@ -104,6 +104,7 @@ def _schema() -> "pyarrow.Schema":
             ("status", text),
             ("answer", text),
             ("rule", text),
+            ("parts", text),  # JSON
         ]
     )
 
@@ -141,6 +142,7 @@ def _to_row(step: int, index: int, prompt: Prompt, rollout: Rollout) -> dict[str
         "status": verdict.status if verdict else None,
         "answer": _storable(verdict.answer) if verdict and verdict.answer is not None else None,
         "rule": verdict.rule if verdict else None,
+        "parts": json.dumps(verdict.parts) if verdict and verdict.parts else None,
     }
 
 
@@ -175,7 +177,10 @@ def _to_rollout(row: dict[str, Any], images: list[ImageRef]) -> Rollout:
                 finish_reason=part["finish_reason"],
             )
         )
-    verdict = Verdict(row["reward"], row["status"], row["answer"], row["rule"]) if row["graded"] else None
+    verdict = None
+    if row["graded"]:
+        parts = json.loads(row.get("parts") or "{}")
+        verdict = Verdict(row["reward"], row["status"], row["answer"], row["rule"], parts)
     return Rollout(
         prompt_id=row["prompt_id"],
         sample_index=row["sample_index"],

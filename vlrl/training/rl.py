@@ -33,7 +33,8 @@ def train_rl(session: Session) -> None:
             trained = time.perf_counter()
             session.publish(stage, version=step)
             published = time.perf_counter()
-            seconds = collected.seconds | {"train": trained - started, "publish": published - trained}
+            seconds = collected.seconds | session.reward_seconds()
+            seconds |= {"train": trained - started, "publish": published - trained}
             report(session, stage, step, collected.sampled, learned, seconds)
             stage.commit()
             session.validate_due(stage, rl.validate_every)

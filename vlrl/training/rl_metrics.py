@@ -4,6 +4,8 @@ Thresholds of the truncation alarm are ScaleRL's experience (appendix A.16): hea
 above 10 % training tends not to recover.
 """
 
+from collections import Counter, defaultdict
+
 from vlrl.objectives.advantages import all_equal
 from vlrl.objectives.metrics import mean_stats
 from vlrl.trajectory import Group, Rollout
@@ -49,7 +51,20 @@ def rollout_metrics(groups: list[Group], version: int) -> dict[str, float]:
             if r.verdict is not None and not r.verdict.is_error
         ]
         metrics[f"accuracy/{source}"] = _mean(scores)
-    return metrics
+    return metrics | _rewards(rollouts)
+
+
+def _rewards(rollouts: list[Rollout]) -> dict[str, float]:
+    """What each of several rewards gave, and how many rollouts each failed to grade."""
+    verdicts = [r.verdict for r in rollouts if r.verdict is not None]
+    parts: defaultdict[str, list[float]] = defaultdict(list)
+    for verdict in verdicts:
+        for name, value in verdict.parts.items():
+            parts[name].append(value)
+    # The rule of an error begins with the name of what failed.
+    errors = Counter(v.rule.partition(":")[0] for v in verdicts if v.is_error)
+    metrics = {f"reward/{name}": _mean(values) for name, values in sorted(parts.items())}
+    return metrics | {f"reward_errors/{name}": float(count) for name, count in sorted(errors.items())}
 
 
 def _lags(rollouts: list[Rollout], version: int) -> dict[str, float]:

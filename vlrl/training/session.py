@@ -27,7 +27,7 @@ from vlrl.policy.load import load_model, load_processor
 from vlrl.policy.model import Policy
 from vlrl.rewards.grader import Grader
 from vlrl.runs.directory import RunDirectory
-from vlrl.runs.inputs import checkpoint_digests, rows_digest
+from vlrl.runs.inputs import checkpoint_digests, file_digest, rows_digest
 from vlrl.runs.rollouts import write_rollouts
 from vlrl.runs.validation_files import (
     HELD_OUT,
@@ -99,7 +99,7 @@ class Session:
     def grader(self) -> Grader:
         """The graders, started when first needed."""
         if self._grader is None:
-            self._grader = Grader(self.config.rewards, self.processor.thinking_open)
+            self._grader = Grader(self.config.rewards, self.processor.thinking_open, self.config.sandbox)
             self._close.callback(self._grader.close)
         return self._grader
 
@@ -161,6 +161,8 @@ class Session:
     def _check_inputs(self) -> None:
         for name, digest in checkpoint_digests(self.policy_path).items():
             self.run.remember(f"policy.{name}", digest, str(Path(self.policy_path) / name))
+        for path in self.config.rewards.user_files():
+            self.run.remember(f"rewards.{path}", file_digest(path), path)
         if "sft" in self.config.stages:
             self._warmup = self._rows("warmup", "conversation")
         if "rl" not in self.config.stages and not self.config.data.validation:
@@ -207,6 +209,10 @@ class Session:
     def collector(self) -> AnyCollector:
         """The main rank's source of graded groups."""
         return make_collector(self.train_prompts(), self.sampler, self.processor, self.grader, self.config)
+
+    def reward_seconds(self) -> dict[str, float]:
+        """Seconds that each verifier took since the last call; on the main rank, which grades."""
+        return self.grader.take_seconds() if self.ranks.is_main else {}
 
     def publish(self, stage: StageRun, version: int) -> None:
         """Hand the stage's weights to the sampler. A collective under ZeRO-3."""
