@@ -99,6 +99,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_token_file(serve)
     serve.set_defaults(command=_sandbox_serve)
 
+    grade = commands.add_parser("grade", help="grade the answers of a file")
+    grade.add_argument("pairs", type=Path, help="a .jsonl file of {gold, answer, ...}")
+    grade.add_argument("overrides", nargs="*", metavar="key.path=value", help="of 'rewards' and 'sandbox'")
+    grade.add_argument("--config", type=Path, help="a YAML file with 'rewards' or 'sandbox' sections")
+    grade.add_argument("--out", type=Path, required=True, help="a .jsonl file to write")
+    grade.add_argument("--resume", action="store_true", help="go on after the rows that are there")
+    grade.set_defaults(command=_grade)
+
     code = commands.add_parser("run-code", help="judge the programs of a file by their tests")
     code.add_argument("programs", type=Path, help="a .jsonl file of programs and tests")
     _add_sandbox_overrides(code)
@@ -217,6 +225,14 @@ def _sandbox_serve(arguments: argparse.Namespace) -> None:
 
     config = load_sandbox(arguments.config, arguments.overrides)
     serve(config, arguments.host, arguments.port, read_token(arguments.token_file))
+
+
+def _grade(arguments: argparse.Namespace) -> None:
+    from vlrl.config import load_grading
+    from vlrl.rewards.grade_file import grade_file
+
+    config = load_grading(arguments.config, arguments.overrides)
+    print(grade_file(arguments.pairs, arguments.out, config, resume=arguments.resume))
 
 
 def _run_code(arguments: argparse.Namespace) -> None:

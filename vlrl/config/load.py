@@ -6,18 +6,20 @@ keys. Mistakes are one sentence with the file, the key and the nearest valid nam
 
 import difflib
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from vlrl.config.base import Section
 from vlrl.config.objective import OBJECTIVE_NAMES
+from vlrl.config.rewards import RewardConfig
 from vlrl.config.run import RunConfig
 from vlrl.config.sandbox import SandboxConfig
 from vlrl.errors import UserError
 
 Tree = dict[str, Any]
+Sections = TypeVar("Sections", bound=Section)
 
 
 def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
@@ -38,21 +40,44 @@ def load_sandbox(path: str | Path | None, overrides: list[str]) -> SandboxConfig
     Raises:
         UserError: as `load_config`.
     """
+    return _load_sections(SandboxFile, path, overrides).sandbox
+
+
+class SandboxFile(Section):
+    """The one section that the sandbox's commands read."""
+
+    sandbox: SandboxConfig = SandboxConfig()
+
+
+class GradingConfig(Section):
+    """The sections that grading reads."""
+
+    rewards: RewardConfig = RewardConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+
+
+def load_grading(path: str | Path | None, overrides: list[str]) -> GradingConfig:
+    """The `rewards` and `sandbox` sections of a file, with `key.path=value` put over them.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    return _load_sections(GradingConfig, path, overrides)
+
+
+def _load_sections(sections: type[Sections], path: str | Path | None, overrides: list[str]) -> Sections:
+    """A file may be a whole run's config; what the sections lack of it is left out."""
     above: Tree = {}
     for override in overrides:
         _apply(above, override)
     tree = _read(Path(path), seen=()) if path is not None else {}
-    others = set(RunConfig.model_fields) - {"sandbox"}
+    others = set(RunConfig.model_fields) - set(sections.model_fields)
     merged = _merge({key: value for key, value in tree.items() if key not in others}, above)
     try:
-        return _SandboxFile.model_validate(merged).sandbox
+        return sections.model_validate(merged)
     except ValidationError as error:
         origin = f"{path}: " if path is not None else ""
-        raise UserError(f"{origin}{_explain(error, merged, _SandboxFile)}") from None
-
-
-class _SandboxFile(Section):
-    sandbox: SandboxConfig = SandboxConfig()
+        raise UserError(f"{origin}{_explain(error, merged, sections)}") from None
 
 
 def build_config(tree: Tree, origin: str) -> RunConfig:

@@ -15,19 +15,24 @@ from vlrl.rewards.composition import combine
 from vlrl.rewards.registry import Registry, Term
 from vlrl.rewards.services import Services
 from vlrl.rewards.verifier import Submission
-from vlrl.trajectory import Group, Prompt, Rollout, Status, Verdict
+from vlrl.trajectory import FinishReason, Group, Prompt, Rollout, Status, Verdict
 
 
 @dataclass(slots=True)
 class _Pending:
-    """A rollout and the verdicts of its terms, as they come in."""
+    """A response, and the verdicts of its terms as they come in. `given` is an answer extracted before."""
 
-    rollout: Rollout
     terms: list[Term]
+    text: str
+    given: str | None = None
+    finish_reason: FinishReason = "stop"
     verdicts: list[Verdict | None] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.verdicts = [None] * len(self.terms)
 
-# Whose verdict it is: which of a rollout's terms.
+
+# Whose verdict it is: which of a response's terms.
 _Place = tuple[_Pending, int]
 _Waiting = defaultdict[tuple[str, int], list[tuple[_Place, Submission]]]  # by label and verifier
 
@@ -85,18 +90,21 @@ class Grader:
             WaitTimeout: the grading processes hang.
             EngineError: they do not start.
         """
-        pending: list[_Pending | None] = []
+        rollouts: list[Rollout] = []
+        pending: list[_Pending] = []
         for group in groups:
             terms = self._registry.terms_of(group.prompt)
-            pending += [self._begin(rollout, terms) for rollout in group.rollouts]
-        waiting: _Waiting = defaultdict(list)
-        for rollout in (one for one in pending if one is not None):
-            self._extract(rollout, waiting)
-        self._judge(list(waiting.values()))
-        for one in pending:
-            if one is not None:
-                verdicts = [verdict for verdict in one.verdicts if verdict is not None]
-                one.rollout.verdict = combine(one.terms, verdicts, self._config.wrong)
+            for rollout in group.rollouts:
+                rollout.verdict = self._without_grading(rollout)
+                if rollout.verdict is None:
+                    rollouts.append(rollout)
+                    pending.append(_Pending(terms, rollout.text, finish_reason=rollout.finish_reason))
+        for rollout, verdict in zip(rollouts, self._grade(pending), strict=True):
+            rollout.verdict = verdict
+
+    def grade_answers(self, answers: Sequence[tuple[Prompt, str]]) -> list[Verdict]:
+        """Verdicts of answers that need no extraction, in order. Raises what `grade` does."""
+        return self._grade([_Pending(self._registry.terms_of(p), answer, answer) for p, answer in answers])
 
     async def grade_async(self, groups: list[Group]) -> None:
         """`grade`, for coroutines: the loop goes on meanwhile."""
@@ -108,29 +116,35 @@ class Grader:
             taken, self._seconds = self._seconds, defaultdict(float)
         return {f"reward/{name}": seconds for name, seconds in sorted(taken.items())}
 
-    def _begin(self, rollout: Rollout, terms: list[Term]) -> _Pending | None:
-        """None where how the rollout ended is its verdict."""
+    def _without_grading(self, rollout: Rollout) -> Verdict | None:
+        """The verdict of a rollout that ended in a way which says it all."""
         reason = rollout.finish_reason
         assert reason != "paused", f"rollout {rollout.sample_index} of {rollout.prompt_id} is not finished"
         if reason == "repetition":
-            reward = self._config.wrong - self._config.repetition_penalty
-            rollout.verdict = Verdict(reward, "truncated", rule="repetition")
-        elif reason == "error":
-            rollout.verdict = Verdict(0.0, "infra_error", rule="sampler_error")
-        else:
-            return _Pending(rollout, terms, [None] * len(terms))
-        return None
+            return Verdict(self._config.wrong - self._config.repetition_penalty, "truncated", rule=reason)
+        return Verdict(0.0, "infra_error", rule="sampler_error") if reason == "error" else None
+
+    def _grade(self, pending: Sequence[_Pending]) -> list[Verdict]:
+        waiting: _Waiting = defaultdict(list)
+        for one in pending:
+            self._extract(one, waiting)
+        self._judge(list(waiting.values()))
+        return [
+            combine(one.terms, [v for v in one.verdicts if v is not None], self._config.wrong)
+            for one in pending
+        ]
 
     def _extract(self, one: _Pending, waiting: _Waiting) -> None:
         """Queue what each verifier has to judge of a response; nothing to judge is a verdict too."""
-        text, reason = one.rollout.text, one.rollout.finish_reason
         for index, term in enumerate(one.terms):
-            answer = term.verifier.extract(text, self._thinking_open)
+            answer = one.given
             if answer is None:
-                status: Status = "no_answer" if reason == "stop" else "truncated"
-                one.verdicts[index] = Verdict(0.0, status, rule=reason)
+                answer = term.verifier.extract(one.text, self._thinking_open)
+            if answer is None:
+                status: Status = "no_answer" if one.finish_reason == "stop" else "truncated"
+                one.verdicts[index] = Verdict(0.0, status, rule=one.finish_reason)
             else:
-                submission = Submission(term.prompt, text, answer, self._thinking_open)
+                submission = Submission(term.prompt, one.text, answer, self._thinking_open)
                 waiting[term.label, id(term.verifier)].append(((one, index), submission))
 
     def _judge(self, batches: Sequence[list[tuple[_Place, Submission]]]) -> None:

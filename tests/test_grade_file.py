@@ -1,0 +1,140 @@
+"""`vlrl grade`: rows in, rows out, whatever is wrong with them and whenever it is killed."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vlrl.cli import main
+
+PAIRS: list[dict[str, Any]] = [
+    {"gold": "5", "answer": "5.0", "id": "number"},
+    {"gold": 5, "answer": 6},
+    {"gold": "x+1", "answer": "1+x"},
+    {"gold": "1,-2", "answer": "1,-3"},
+    {"gold": "5", "answer": ""},
+    {"gold": "5", "answer": None},
+    {"gold": "5", "answer": "<think>\\boxed{5}"},
+    {"gold": "5", "answer": "<think>\\boxed{4}</think> So \\boxed{6} or rather \\boxed{5}."},
+    {"gold": "5", "response": "it is 5"},
+    {"gold": "5", "answer": "9^{9^{9^9}}"},
+    {"gold": "42", "answer": "42.05", "verifier": "numeric", "extra_info": {"tolerance": 0.1}},
+    {"gold": '[{"input": "1", "output": "1"}]', "answer": "print(input())", "verifier": "code"},
+    {"gold": '[{"input": "1", "output": "1"}]', "answer": "```\nprint(2)\n```", "verifier": "code"},
+]
+STATUSES = [
+    "correct",
+    "wrong",
+    "correct",
+    "wrong",
+    "no_answer",
+    "no_answer",
+    "no_answer",
+    "correct",
+    "no_answer",
+    "grader_error",
+    "correct",
+    "correct",
+    "wrong",
+]
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_rows_and_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs, out = _write(tmp_path / "pairs.jsonl", PAIRS), tmp_path / "out.jsonl"
+    assert main(["grade", str(pairs), "--out", str(out), "rewards.timeout_s=0.8", "sandbox.workers=1"]) == 0
+    rows = _rows(out)
+    assert [row["status"] for row in rows] == STATUSES
+    assert rows[0]["id"] == "number" and set(rows[1]) == {"reward", "status", "answer", "rule", "ms"}
+    assert [row["reward"] for row in rows] == [float(status == "correct") for status in STATUSES]
+    assert all(row["ms"] >= 0 for row in rows)
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary == {"n": 13, "correct": 5, "wrong": 3, "no_answer": 4, "errors": 1}
+
+
+def test_rewards_of_a_config(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "name: x\nrewards:\n  sources:\n    'a*': [{verifier: numeric, args: {tolerance: 1}}]\n"
+    )
+    pairs = _write(
+        tmp_path / "pairs.jsonl",
+        [{"gold": "5", "answer": "5.5", "data_source": source} for source in ("abc", "b")],
+    )
+    out = tmp_path / "out.jsonl"
+    assert main(["grade", str(pairs), "--out", str(out), "--config", str(config), "rewards.wrong=-1"]) == 0
+    assert [row["reward"] for row in _rows(out)] == [1.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[]", "line 2: expected an object"),
+        ("{", "line 2: not JSON"),
+        ('{"answer": "5"}', "line 2: needs 'gold'"),
+        ('{"gold": "5"}', "line 2: needs 'answer'"),
+        (
+            '{"gold": "5", "answer": "5", "verifier": "maths"}',
+            "line 2: no verifier 'maths'; did you mean 'math'",
+        ),
+        ('{"gold": "five", "answer": "5", "verifier": "numeric"}', "line 2: the ground truth 'five'"),
+        ('{"gold": ["5"], "answer": "5"}', "line 2: 'gold' must be text or a number, found list"),
+    ],
+)
+def test_bad_rows_are_named_before_any_is_graded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    pairs, out = _write(tmp_path / "pairs.jsonl", PAIRS[:1]), tmp_path / "out.jsonl"
+    with pairs.open("a") as file:
+        file.write(line + "\n")
+    assert main(["grade", str(pairs), "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err and not out.exists()
+
+
+def test_other_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs, out = _write(tmp_path / "pairs.jsonl", PAIRS[:1]), tmp_path / "out.jsonl"
+    out.write_text("")
+    for arguments, message in (
+        ([str(pairs), "--out", str(out)], "exists already"),
+        ([str(tmp_path / "none.jsonl"), "--out", str(out)], "cannot be read"),
+        ([str(_write(tmp_path / "empty.jsonl", [])), "--out", str(out)], "has no rows"),
+        ([str(pairs), "--out", str(out), "rewards.workerz=2"], "did you mean 'workers'"),
+        ([str(pairs), "--out", str(out), "rewards.sources.a=[{verifierr: math}]"], "did you mean 'verifier'"),
+    ):
+        assert main(["grade", *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_kill_loses_no_row_and_repeats_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = [{"gold": f"x+{n}", "answer": f"{n + n % 2}+x", "id": n} for n in range(1500)]
+    path, out = _write(tmp_path / "pairs.jsonl", pairs), tmp_path / "out.jsonl"
+    command = [sys.executable, "-m", "vlrl.cli", "grade", str(path), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while (not out.exists() or out.stat().st_size < 2000) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = len(out.read_bytes().splitlines())
+    assert 0 < before < len(pairs)
+    with out.open("ab") as file:
+        file.write(b'{"id": 77, "rew')  # what a kill in the middle of a write leaves
+    assert main(["grade", str(path), "--out", str(out), "--resume"]) == 0
+    rows = _rows(out)
+    assert [row["id"] for row in rows] == list(range(1500))
+    assert [row["status"] for row in rows] == ["wrong" if n % 2 else "correct" for n in range(1500)]
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary == {"n": 1500, "correct": 750, "wrong": 750, "no_answer": 0, "errors": 0}
