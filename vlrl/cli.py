@@ -107,6 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     grade.add_argument("--resume", action="store_true", help="go on after the rows that are there")
     grade.set_defaults(command=_grade)
 
+    audit = commands.add_parser("audit-reward", help="try to be rewarded for nothing, on a file of prompts")
+    audit.add_argument("rows", type=Path, help="prompts, .jsonl or .parquet")
+    audit.add_argument("overrides", nargs="*", metavar="key.path=value", help="of 'rewards' and 'sandbox'")
+    audit.add_argument("--config", type=Path, help="a YAML file with 'rewards' or 'sandbox' sections")
+    audit.add_argument("--limit", type=int, help="audit so many rows, evenly spread; default: all")
+    audit.add_argument("--out", type=Path, required=True, help="a .jsonl file to write what was found to")
+    audit.set_defaults(command=_audit_reward)
+
     code = commands.add_parser("run-code", help="judge the programs of a file by their tests")
     code.add_argument("programs", type=Path, help="a .jsonl file of programs and tests")
     _add_sandbox_overrides(code)
@@ -233,6 +241,23 @@ def _grade(arguments: argparse.Namespace) -> None:
 
     config = load_grading(arguments.config, arguments.overrides)
     print(grade_file(arguments.pairs, arguments.out, config, resume=arguments.resume))
+
+
+def _audit_reward(arguments: argparse.Namespace) -> int:
+    from tempfile import TemporaryDirectory
+
+    from rich.console import Console
+
+    from vlrl.config import load_grading
+    from vlrl.rewards.audit.audit import audit_reward, read_prompts, show
+
+    config = load_grading(arguments.config, arguments.overrides)
+    with TemporaryDirectory(prefix="vlrl_audit_") as images:
+        prompts = read_prompts(arguments.rows, arguments.limit, Path(images))
+        audit = audit_reward(prompts, config, arguments.out)
+    show(audit, Console(stderr=True, highlight=False))
+    print(audit.summary())
+    return 0 if audit.clean else 1
 
 
 def _run_code(arguments: argparse.Namespace) -> None:

@@ -68,6 +68,14 @@ class Grader:
         self._services.close()
         self._threads.shutdown(wait=True)
 
+    def terms_of(self, prompt: Prompt) -> list[Term]:
+        """The rewards that a prompt's rollouts earn.
+
+        Raises:
+            UserError: a verifier that there is not.
+        """
+        return self._registry.terms_of(prompt)
+
     def check(self, prompts: Iterable[Prompt]) -> None:
         """Refuse prompts that could never be graded; for when the data is read.
 
