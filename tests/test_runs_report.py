@@ -147,12 +147,14 @@ def test_report_holds_everything_and_asks_for_nothing(tmp_path: Path) -> None:
     assert json.loads(run.report_json.read_text()) == SUMMARY
     assert not page.all("script") and not page.all("link")
     images = page.all("img")
-    assert len(images) == 12 + 4  # twelve prompts, the four of `counting` with two images each
+    # Twelve prompts, the four of `counting` with two images each; the shortest and the longest winner.
+    assert len(images) == 12 + 4 + 2
     assert all(str(image["src"]).startswith("data:image/png;base64,") for image in images)
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
     assert not any("href" in attributes for _, attributes in page.tags)
     responses = [a for a in page.all("section") if a.get("class") == "response"]
-    assert len(responses) == 24
+    assert len(responses) == 24 + 2
+    assert "the shortest that is correct: 20 tokens, reward 1" in text
     assert "alert(&#x27;x&#x27;)" in text
     assert "86.0 %" in text and "15:18 min" in text and "blank images" in text
 
@@ -193,7 +195,7 @@ def test_report_finds_images_of_a_moved_run(tmp_path: Path) -> None:
     run.finish()
     moved = run.root.rename(tmp_path / "elsewhere")
     write_report(RunDirectory.open(moved), SUMMARY)
-    assert len(Page((moved / "report.html").read_text()).all("img")) == 16
+    assert len(Page((moved / "report.html").read_text()).all("img")) == 18
 
 
 def test_report_says_which_image_is_gone(tmp_path: Path) -> None:
@@ -202,7 +204,7 @@ def test_report_says_which_image_is_gone(tmp_path: Path) -> None:
         path.unlink()
     write_report(run, SUMMARY)
     text = run.report_html.read_text()
-    assert not Page(text).all("img") and text.count("cannot be read any more") == 16
+    assert not Page(text).all("img") and text.count("cannot be read any more") == 18
 
 
 def test_prompts_are_chosen_evenly_and_blindly(tmp_path: Path) -> None:

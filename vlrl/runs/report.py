@@ -19,6 +19,8 @@ from vlrl.runs.report_style import STYLE
 from vlrl.runs.rollouts import read_rollouts, read_sources
 from vlrl.runs.svg import Series, line_chart
 from vlrl.runs.validation_files import HELD_OUT, ValidationResult, read_validations, rollouts_path
+from vlrl.runs.winners import TITLES, recent_winners
+from vlrl.trajectory import Group
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STAGE_TITLES = {"sft": "SFT", "rl": "RL"}
@@ -29,6 +31,7 @@ _HEADLINE = [
 ]
 _MAX_SOURCE_LINES = 5
 _FULL_ROWS = 14
+_WINNER_STEPS = 5
 
 Measurement = tuple[StageDirectory, ValidationResult]
 
@@ -49,6 +52,7 @@ def write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
         _head(run, summary),
         _accuracy(run, measured),
         _rollouts(run, [m for m in measured if m[1].name == HELD_OUT]),
+        *(_winners(run, stage) for stage in run.stages() if stage.name == "rl"),
         *(_curves(stage) for stage in run.stages()),
         _seconds(summary.get("seconds") or {}),
         _record(run),
@@ -222,6 +226,20 @@ def _rollouts(run: RunDirectory, held_out: list[Measurement]) -> str:
         f"by how they went; the first sample of each, {' and '.join(titles)}."
     )
     return f'<h2>Rollouts, {" and ".join(titles)}</h2><p class="note">{note}</p>{"".join(cards)}'
+
+
+def _winners(run: RunDirectory, stage: StageDirectory) -> str:
+    winners = recent_winners(run, stage, _WINNER_STEPS)
+    if not winners:
+        return ""
+    cards = []
+    for winner in winners:
+        verdict = winner.rollout.verdict
+        earned = f", reward {verdict.reward:.3g}" if verdict else ""
+        title = f"{TITLES[winner.kind]}: {len(winner.rollout.response_ids)} tokens{earned}"
+        cards.append(prompt_card(Group(winner.prompt, []), [(title, winner.rollout)], run.images))
+    note = f"Of the last {_WINNER_STEPS} training steps: what the reward paid at its edges."
+    return f'<h2>Winners to look at</h2><p class="note">{note}</p>{"".join(cards)}'
 
 
 def _curves(stage: StageDirectory) -> str:

@@ -18,6 +18,7 @@ from vlrl.runs.report import moment, percent
 from vlrl.runs.report_rollouts import choose_prompts
 from vlrl.runs.rollouts import read_rollouts, read_sources
 from vlrl.runs.validation_files import HELD_OUT, ValidationResult, read_validations, rollouts_path
+from vlrl.runs.winners import TITLES, recent_winners
 
 _STATE_STYLES = {"running": "cyan", "finished": "green", "failed": "red", "stopped": "yellow"}
 _SAMPLES = 3
@@ -51,6 +52,7 @@ def show(run_dir: str | Path, console: Console | None = None) -> None:
     if measured:
         out.print(_accuracies(run, measured))
         _show_samples(out, run, [m for m in measured if m[1].name == HELD_OUT])
+    _show_winners(out, run)
     if run.report_html.exists():
         out.print(Text(f"report: {run.report_html}"), soft_wrap=True)
 
@@ -136,6 +138,20 @@ def _show_samples(
         out.print(Text.assemble(("> ", "bold"), _printable(prompt.messages[-1]["content"])))
         out.print(Text(_printable(rollout.text), style="dim"))
         out.print(Text.assemble((status, style), f", answer {_printable(prompt.ground_truth)}\n"))
+
+
+def _show_winners(out: Console, run: RunDirectory) -> None:
+    """What the reward of RL's last step paid at its edges."""
+    try:
+        winners = [w for stage in run.stages() if stage.name == "rl" for w in recent_winners(run, stage)]
+    except UserError as error:
+        out.print(Text(str(error), style="red"))
+        return
+    for winner in winners:
+        tokens = len(winner.rollout.response_ids)
+        out.print(Text(f"of the last step, {TITLES[winner.kind]}: {tokens} tokens", style="bold"))
+        out.print(Text.assemble(("> ", "bold"), _printable(winner.prompt.messages[-1]["content"])))
+        out.print(Text(_printable(winner.rollout.text) + "\n", style="dim"))
 
 
 def _printable(text: str) -> str:

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 
 from vlrl.objectives.advantages import all_equal
 from vlrl.objectives.metrics import mean_stats
+from vlrl.runs.winners import is_format_only
 from vlrl.trajectory import Group, Rollout
 
 _TRUNCATION = (
@@ -18,10 +19,13 @@ _TRUNCATION = (
 _MISMATCH_K3 = 0.01  # nats a token; fp32 pairs measure below 1e-9, bf16 pairs below 1e-3
 _ERROR_SHARE = 0.05
 _COLLAPSE = 0.9
+_FORMAT_ONLY = 0.5
 
 
-def rollout_metrics(groups: list[Group], version: int) -> dict[str, float]:
+def rollout_metrics(groups: list[Group], version: int, wrong: float = 0.0) -> dict[str, float]:
     """Rewards, accuracy, lengths and outcomes of a batch; `version` is the trainer's when it was used.
+
+    `wrong` is what a wrong answer earns.
 
     Every metric and its unit: docs/metrics.md.
     """
@@ -41,7 +45,7 @@ def rollout_metrics(groups: list[Group], version: int) -> dict[str, float]:
         "error_rate": 1.0 - len(graded) / total,
         "no_answer_rate": sum(r.verdict.status == "no_answer" for r in graded if r.verdict) / total,
     }
-    metrics |= _lags(rollouts, version) | _collapse(groups)
+    metrics |= _lags(rollouts, version) | _collapse(groups) | _winners(graded, wrong)
     for source in sorted({g.prompt.source for g in groups}):
         scores = [
             float(r.verdict.status == "correct")
@@ -52,6 +56,16 @@ def rollout_metrics(groups: list[Group], version: int) -> dict[str, float]:
         ]
         metrics[f"accuracy/{source}"] = _mean(scores)
     return metrics | _rewards(rollouts)
+
+
+def _winners(graded: list[Rollout], wrong: float) -> dict[str, float]:
+    """How short and long a rollout can be and be right, and how many were paid without being right."""
+    right = [len(r.response_ids) for r in graded if r.verdict and r.verdict.status == "correct"]
+    paid = [float(is_format_only(r.verdict, wrong)) for r in graded if r.verdict]
+    metrics = {"format_only_rate": _mean(paid)}
+    if right:
+        metrics |= {"correct_tokens_min": float(min(right)), "correct_tokens_max": float(max(right))}
+    return metrics
 
 
 def _rewards(rollouts: list[Rollout]) -> dict[str, float]:
@@ -127,6 +141,11 @@ def alarms(metrics: dict[str, float]) -> list[str]:
     if metrics["error_rate"] > _ERROR_SHARE:
         found.append(
             f"{metrics['error_rate']:.0%} of rollouts could not be graded: see the rollouts' verdicts"
+        )
+    if metrics["format_only_rate"] > _FORMAT_ONLY:
+        found.append(
+            f"{metrics['format_only_rate']:.0%} of rollouts are paid without a right answer: lower the "
+            "weights of the other rewards, or make them gates"
         )
     if metrics["updates"] == 0:
         found.append("nothing to learn from: every group's rewards are equal")
