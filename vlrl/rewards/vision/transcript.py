@@ -1,6 +1,5 @@
 """The transcript in a response, the forms it is compared in, and whether it repeats itself."""
 
-import re
 import unicodedata
 from collections import Counter
 
@@ -10,11 +9,10 @@ from vlrl.rewards.answer import final_text, last_span
 
 NORMALISATIONS = ("none", "spaces", "spaces_case")
 
-_FENCED = re.compile(r"\s*(`{3,}|~{3,})[^\n`]*\n(?P<inside>.*?)\n?[ \t]*\1\s*", re.DOTALL)
+# Marks on one letter cost NFC the square of their number, and no text has so many (Unicode's stream-safe
+# format, UAX #15 section 13, stops at 30).
 _MARKS = regex.compile(r"\p{M}{31}")
 _GRAM = 20
-# Marks in any order cost the square of their number to put in order: no text has so many on one letter
-# (Unicode's stream-safe format, UAX #15 section 13, stops at 30).
 
 
 def transcript_of(response: str, thinking_open: bool = False) -> str | None:
@@ -26,8 +24,7 @@ def transcript_of(response: str, thinking_open: bool = False) -> str | None:
     span = last_span(text)
     if span is not None:
         text = text[span[0] : span[1]]
-    fenced = _FENCED.fullmatch(text)
-    return fenced["inside"] if fenced else text.strip()
+    return _without_fence(text.strip())
 
 
 def normalised(text: str, how: str) -> str | None:
@@ -55,3 +52,12 @@ def repeated_share(text: str, reference: str = "") -> float:
     seen = Counter(text[i : i + _GRAM] for i in range(count))
     surplus = sum(times - max(1, allowed[gram]) for gram, times in seen.items() if times > 1)
     return max(0, surplus) / count
+
+
+def _without_fence(text: str) -> str:
+    """The inside of a code fence that wraps the whole (stripped) text."""
+    first, _, rest = text.partition("\n")
+    fence = first[:3]
+    if fence in ("```", "~~~") and rest.endswith(fence) and fence not in rest[:-3]:
+        return rest[:-3].strip()
+    return text
