@@ -33,12 +33,12 @@ class FormatVerifier:
     `thinking`: `required` (default: one `<think>` at the very start unless the generation prompt wrote it,
     one `</think>`, words between them), `optional` (that or no tags at all) or `forbidden` (no tags, and
     nothing before the `</think>` that a generation prompt asks for).
-    `answer_form`: after the thinking exactly one, which is not empty: `any` (default: a box or an answer span,
-    a span with a box in it being one), `box`, `span`, or `none` (not looked at, though something must be
-    there). `min_chars` and `max_chars` bound the whole response (defaults 0 and 1,000,000). `pattern` is a
-    regular expression that must match all of it (the `regex` package, `.` meets line ends); one that takes
-    more than 0.2 s is an error of the grading. Rules: `form`, `thinking`, `answer`, `length`, `pattern`,
-    `pattern_timeout`.
+    `answer_form`: after the thinking exactly one that is not empty: `any` (default: a box or an answer span,
+    a span with a box in it being one), `box`, `span`, or `none` (anything but nothing).
+    `min_chars` and `max_chars` bound the whole response (defaults 0 and 1,000,000).
+    `pattern` is a regular expression that must match all of it (the `regex` package, `.` meets line ends);
+    one that takes more than 0.2 s is an error of the grading.
+    Rules: `form`, `thinking`, `answer`, `length`, `pattern`, `pattern_timeout`.
     """
 
     def extract(self, response: str, thinking_open: bool) -> str | None:
