@@ -12,7 +12,7 @@ _QUOTES = "\"'`\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb\u2039\u203a"
 _PUNCTUATION = str.maketrans(
     {**dict.fromkeys("\u2018\u2019`", "'"), **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")}
 )
-_UNIT = re.compile(r"\s*\((?:in )?([^()]{1,40})\)$")
+_UNIT = re.compile(r"\s*\((?:in (?=\w)|in(?=\W))?([^()]{1,40})\)$")
 _BOOLEANS = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
 
 
