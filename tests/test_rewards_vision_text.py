@@ -168,6 +168,7 @@ TABLE = "| |Q1|Q2|\n|-|-|-|\n|North|10|20|\n|South|30|40|"
         ("", 0.0),
         ("a" + "\u0301" * 40, 0.0),
         ("x" * 50_001, 0.0),
+        ("The quick brown fox, lazy dog. " * 20, 0.0),
     ],
 )
 def test_the_share_of_a_pages_tests(page: str, share: float) -> None:
@@ -244,7 +245,7 @@ def test_hostile_transcripts_take_no_time() -> None:
     start = time.process_time()
     for prompt in (row("", tests=phrases), row("", tests=cells)):
         verdicts(PAGE, prompt, *hostile)
-    assert time.process_time() - start < 8.0
+    assert time.process_time() - start < 2.0
     start = time.process_time()
     found = verdicts(OCR, row(page), page, page[::-1], *hostile, "a" + "\u0301\u0323" * 90_000)
     assert rewards(found)[0] == 1.0 and set(rewards(found)[2:]) == {0.0}

@@ -31,7 +31,7 @@ def _may_hold(phrase: str, text: str, max_edits: int) -> bool:
 
 
 def _scan(phrase: str, text: str, max_edits: int) -> int | None:
-    """Myers, "A fast bit-vector algorithm for approximate string matching" (J. ACM 46, 1999), figure 9:
+    """Myers, "A fast bit-vector algorithm for approximate string matching" (J. ACM 46, 1999):
     one column of the edit-distance table is two integers of a bit a row, kept as differences of +1 and -1.
     """
     places: dict[str, int] = {}

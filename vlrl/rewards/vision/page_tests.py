@@ -8,10 +8,11 @@ from vlrl.rewards.verifier import Submission, correct, wrong
 from vlrl.rewards.vision.fuzzy import first_end, last_start
 from vlrl.rewards.vision.page_cells import PageCells
 from vlrl.rewards.vision.page_test_rows import plain_text, read_tests
-from vlrl.rewards.vision.transcript import transcript_of
+from vlrl.rewards.vision.transcript import repeated_share, transcript_of
 from vlrl.trajectory import Prompt, Verdict
 
 MAX_PAGE_CHARS = 50_000
+MAX_REPEATED = 0.8  # a table of equal values repeats much; a loop repeats all, and is slow to search
 
 
 @dataclass(slots=True, frozen=True)
@@ -33,8 +34,8 @@ class PageTestsVerifier:
     headings count nowhere.
 
     An absent test passes only where some other test does, and there must be another: else an empty page
-    would pass. A page of more than 50,000 characters earns nothing. Rules: `tests`, `empty`, `too_long`,
-    `unreadable`.
+    would pass. A page of more than 50,000 characters earns nothing, nor does one of which more than 80%
+    repeats. Rules: `tests`, `empty`, `too_long`, `unreadable`, `repetition`.
     """
 
     def extract(self, response: str, thinking_open: bool) -> str | None:
@@ -56,6 +57,8 @@ def _judge_one(submission: Submission) -> Verdict:
     text = plain_text(answer)
     if text is None:
         return wrong(answer, "unreadable")
+    if repeated_share(text) > MAX_REPEATED:
+        return wrong(answer, "repetition")
     page = _Page(text, text.casefold(), PageCells(answer))
     passed = sum(_RUN[test["type"]](test, page) for test in tests if test["type"] != "absent")
     if passed:
