@@ -1,7 +1,10 @@
 """Numbers and charts: what a final answer about an image earns."""
 
+import gzip
+import json
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from vlrl.rewards.numeric import NumericVerifier
 from vlrl.rewards.verifier import Verifier
 from vlrl.rewards.vision.chart import ChartVerifier
 
+MATHVISTA = Path(__file__).parents[2] / "shared" / "data" / "mathvista"
 NUMERIC, CHART = NumericVerifier(), ChartVerifier()
 
 RIGHT: list[tuple[Verifier, str, dict[str, Any], list[str]]] = [
@@ -150,3 +154,18 @@ def test_a_gold_answers_itself_and_not_another() -> None:
     ]
     for gold, other in zip(golds, golds[1:] + golds[:1], strict=True):
         assert rewards(boxed(CHART, row(gold), gold, other)) == [1.0, 0.0]
+
+
+@pytest.mark.skipif(not MATHVISTA.is_dir(), reason=f"{MATHVISTA} is not here")
+@pytest.mark.parametrize(("model", "right"), [("gpt4", 261), ("bard", 348), ("llava_llama_2_13b", 261)])
+def test_mathvista_is_scored_as_it_was_published(model: str, right: int) -> None:
+    def read(name: str) -> Any:
+        return json.loads(gzip.decompress((MATHVISTA / name).read_bytes()))
+
+    problems, outputs = read("testmini.json.gz"), read(f"results/output_{model}.json.gz")
+    scored = 0
+    for key, output in outputs.items():
+        (reward,) = rewards(boxed(CHART, row(problems[key]["answer"]), str(output["prediction"])))
+        assert (reward == 1.0) == output["true_false"], (problems[key]["answer"], output["prediction"])
+        scored += reward == 1.0
+    assert (scored, len(outputs)) == (right, 1000)

@@ -175,7 +175,14 @@ def test_hostile_responses_take_no_time() -> None:
         "```a" * 250_000,
         "\\" * 1_000_000,
     ]
-    hostile += ["a" + "\u0301" * 500_000, "word other " * 90_000, "http://" * 140_000, "a'" * 500_000, noise]
+    hostile += [
+        "a" + "\u0301\u0323" * 100_000,
+        "a" + "\u0301" * 500_000,
+        "word other " * 90_000,
+        "http://" * 140_000,
+        "a'" * 500_000,
+        noise,
+    ]
     hostile += [
         "<answer>" * 125_000,
         "<answer>x</answer>" + "<answer>" * 100_000,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import lru_cache
 
 from vlrl.errors import UserError
 from vlrl.rewards import arguments
@@ -55,6 +56,7 @@ class Closeness:
         return any(abs(reading - target.value) <= allowed for reading in readings)
 
 
+@lru_cache(maxsize=4096)  # lists and tables compare each number many times
 def read_number(text: str) -> tuple[PlainNumber, str] | None:
     """The plain number that an answer is, beside the text that it was read from; None where it is none.
 

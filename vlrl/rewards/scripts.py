@@ -39,6 +39,7 @@ _WORD = regex.compile(
 )
 # Fewer words than these say little of a language to a model that counts letter sequences.
 _MIN_WORDS, _WINDOW = 8, 20
+_MAX_WORD = 30  # characters: beyond, it is no word, and py3langid's NFC takes the square of its marks
 
 
 def words_of(text: str) -> list[tuple[str, str]]:
@@ -46,7 +47,7 @@ def words_of(text: str) -> list[tuple[str, str]]:
 
     Symbols are no words: single Latin and Greek letters, and up to four capitals (ABC, GDP).
     """
-    found = ((match.lastgroup or "Other", match.group()) for match in _WORD.finditer(text))
+    found = ((match.lastgroup or "Other", match.group()[:_MAX_WORD]) for match in _WORD.finditer(text))
     return [(script, word) for script, word in found if not _is_symbol(script, word)]
 
 

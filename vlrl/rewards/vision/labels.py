@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from vlrl.rewards.fast_path import tidy
 from vlrl.rewards.plain_number import parse_number
@@ -31,6 +32,7 @@ def same_label(gold: str, answer: str) -> bool:
     return _without_unit(left) == right or left == _without_unit(right)
 
 
+@lru_cache(maxsize=4096)  # lists and tables compare each label many times
 def plain_label(text: str) -> str:
     """A label in the form in which labels are compared."""
     text = unicodedata.normalize("NFKC", tidy(text)).translate(_PUNCTUATION)
