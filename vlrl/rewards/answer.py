@@ -39,7 +39,7 @@ def extract_answer(response: str, thinking_open: bool = False) -> str | None:
     text = final_text(response, thinking_open)
     if text is None:
         return None
-    box, span = _last_box(text), _last_span(text)
+    box, span = _last_box(text), last_span(text)
     found = max((place for place in (box, span) if place is not None), default=None)
     return None if found is None else text[found[0] : found[1]].strip()
 
@@ -63,7 +63,7 @@ def _last_box(text: str) -> tuple[int, int] | None:
     return best
 
 
-def _last_span(text: str) -> tuple[int, int] | None:
+def last_span(text: str) -> tuple[int, int] | None:
     """Start and end of the content of the last closed answer span."""
     last_close = text.rfind(ANSWER_CLOSE)
     if last_close < 0:

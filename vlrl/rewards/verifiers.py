@@ -1,15 +1,15 @@
-"""Verifiers of a final answer: mathematics, labels, plain numbers."""
+"""Verifiers of a final answer: mathematics and labels; plain numbers have a file of their own."""
 
 from collections.abc import Sequence
-from fractions import Fraction
 
-from vlrl.errors import UserError
 from vlrl.rewards.degenerate import degenerate
 from vlrl.rewards.fast_path import fast_compare, tidy
-from vlrl.rewards.plain_number import PlainNumber, parse_number
+from vlrl.rewards.numeric import NumericVerifier
 from vlrl.rewards.verifier import AnswerVerifier, Submission, correct, failed, wrong
 from vlrl.rewards.workers import GradingPool, Outcome
-from vlrl.trajectory import Prompt, Verdict
+from vlrl.trajectory import Verdict
+
+__all__ = ["ExactVerifier", "MathVerifier", "NumericVerifier"]
 
 
 class MathVerifier(AnswerVerifier):
@@ -37,50 +37,6 @@ class ExactVerifier(AnswerVerifier):
 
     def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
         return [_decide_here(s) or _same_spelling(s) for s in submissions]
-
-
-class NumericVerifier(AnswerVerifier):
-    """A plain number within `extra["tolerance"]` of the ground truth (absolute, in its units; default 0).
-
-    A percentage and a plain number compare either way: 45% meets 45 and 0.45.
-    Rules: those of `degenerate`, `tolerance`, `not_a_number`.
-    """
-
-    def check(self, prompt: Prompt) -> None:
-        self._target(prompt)
-
-    def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
-        return [self._judge_one(s) for s in submissions]
-
-    def _judge_one(self, submission: Submission) -> Verdict:
-        answer = submission.answer
-        target, tolerance = self._target(submission.prompt)
-        if reason := degenerate(submission.prompt.ground_truth, answer):
-            return wrong(answer, reason)
-        number = parse_number(tidy(answer))
-        if number is None:
-            return wrong(answer, "not_a_number")
-        readings = [number.value]
-        if number.percent != target.percent:
-            readings.append(number.value / 100 if number.percent else number.value * 100)
-        near = any(abs(reading - target.value) <= tolerance for reading in readings)
-        return correct(answer, "tolerance") if near else wrong(answer, "tolerance")
-
-    def _target(self, prompt: Prompt) -> tuple[PlainNumber, Fraction]:
-        target = parse_number(tidy(prompt.ground_truth))
-        if target is None:
-            raise UserError(
-                f"{prompt.name}: the ground truth {prompt.ground_truth!r} is no plain number; "
-                "use the verifier 'math' for it"
-            )
-        try:
-            tolerance = Fraction(str(prompt.extra.get("tolerance", 0)))
-        except ValueError:
-            tolerance = Fraction(-1)
-        if tolerance < 0:
-            given = prompt.extra["tolerance"]
-            raise UserError(f"{prompt.name}: tolerance {given!r} must be a number that is not negative")
-        return target, tolerance
 
 
 def _pair(submission: Submission) -> tuple[str, str]:
