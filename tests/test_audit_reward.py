@@ -109,6 +109,18 @@ def test_programs_earn_nothing_by_cheating(tmp_path: Path) -> None:
     assert audit.attacks[CONTROL].passed == 3 and audit.attacks["frames"].rows == 3
 
 
+def test_texts_earn_nothing_by_cheating(tmp_path: Path) -> None:
+    page = json.dumps([{"type": "present", "text": "Hello"}, {"type": "absent", "text": "Bye"}])
+    audit = _audit(
+        tmp_path,
+        _prompt("Hello, world.\nThis is a page.", "transcription"),
+        _prompt('{"header": ["a", "b"], "rows": [["x", "1"]]}', "table"),
+        _prompt(page, "page_tests", solution="Hello."),
+    )
+    assert _found(tmp_path) == [] and audit.clean
+    assert audit.attacks[CONTROL].passed == 3 and audit.attacks["repeated"].rows == 3
+
+
 def test_tests_too_few_to_tell_are_found(tmp_path: Path) -> None:
     audit = _audit(tmp_path, _prompt(json.dumps([{"input": "3", "output": "9"}]), "code"))
     assert _passing(audit) == {"sample_output"}

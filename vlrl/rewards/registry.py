@@ -8,16 +8,29 @@ from fnmatch import fnmatchcase
 from vlrl.config.rewards import TermConfig
 from vlrl.errors import UserError
 from vlrl.rewards.code import CodeVerifier
+from vlrl.rewards.form import FormatVerifier
+from vlrl.rewards.language import LanguageVerifier
+from vlrl.rewards.numeric import NumericVerifier
 from vlrl.rewards.services import Services
 from vlrl.rewards.user import load_verifier
 from vlrl.rewards.verifier import Verifier
-from vlrl.rewards.verifiers import ExactVerifier, MathVerifier, NumericVerifier
+from vlrl.rewards.verifiers import ExactVerifier, MathVerifier
+from vlrl.rewards.vision.chart import ChartVerifier
+from vlrl.rewards.vision.page_tests import PageTestsVerifier
+from vlrl.rewards.vision.table import TableVerifier
+from vlrl.rewards.vision.transcription import TranscriptionVerifier
 from vlrl.trajectory import Prompt
 
 VERIFIERS: dict[str, Callable[[Services], Verifier]] = {
     "math": lambda services: MathVerifier(services.pool),
     "exact": lambda services: ExactVerifier(),
     "numeric": lambda services: NumericVerifier(),
+    "chart": lambda services: ChartVerifier(),
+    "transcription": lambda services: TranscriptionVerifier(),
+    "table": lambda services: TableVerifier(),
+    "page_tests": lambda services: PageTestsVerifier(),
+    "format": lambda services: FormatVerifier(),
+    "language": lambda services: LanguageVerifier(),
     "code": lambda services: CodeVerifier(services.sandbox),
 }
 

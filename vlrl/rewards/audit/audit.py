@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,8 @@ from vlrl.rewards.audit import attacks, code_attacks
 from vlrl.rewards.audit.attacks import Named
 from vlrl.rewards.code import CodeVerifier
 from vlrl.rewards.grader import Grader
+from vlrl.rewards.vision.table import TableVerifier
+from vlrl.rewards.vision.transcription import TranscriptionVerifier
 from vlrl.runs.progress import StageProgress
 from vlrl.runs.row_output import RowOutput
 from vlrl.schema import read_rows
@@ -139,13 +141,19 @@ def attacks_on(prompt: Prompt, grader: Grader) -> list[Named]:
     """Those that fit what the prompt's first reward judges, the control first."""
     verifier = grader.terms_of(prompt)[0].verifier
     if isinstance(verifier, CodeVerifier):
-        solution = prompt.extra.get("solution")
-        control = [Named(CONTROL, lambda prompt: code_attacks.fenced(str(solution)))] if solution else []
-        return [*control, *attacks.ANYWHERE, *code_attacks.PROGRAMS]
-    judges_answers = verifier.extract("no answer here", False) is None
-    if judges_answers:
+        return [*_control(prompt, code_attacks.fenced), *attacks.ANYWHERE, *code_attacks.PROGRAMS]
+    if verifier.extract("no answer here", False) is None:  # a final answer is judged
         return [Named(CONTROL, attacks.right), *attacks.ANYWHERE, *attacks.ANSWERS]
-    return [Named(CONTROL, lambda prompt: prompt.ground_truth), *attacks.ANYWHERE, *attacks.TEXTS]
+    control = _control(prompt, str)
+    if not control and isinstance(verifier, (TranscriptionVerifier, TableVerifier)):
+        control = [Named(CONTROL, lambda prompt: prompt.ground_truth)]
+    return [*control, *attacks.ANYWHERE, *attacks.TEXTS]
+
+
+def _control(prompt: Prompt, write: Callable[[str], str]) -> list[Named]:
+    """A row may bring what should pass, where that is not its ground truth."""
+    solution = prompt.extra.get("solution")
+    return [] if solution is None else [Named(CONTROL, lambda prompt: write(str(solution)))]
 
 
 def _audit(prompts: Sequence[Prompt], grader: Grader, audit: Audit) -> Iterator[dict[str, Any]]:
