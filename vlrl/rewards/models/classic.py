@@ -140,7 +140,8 @@ class ClassicRewardModel(nn.Module):
         """(place in `given`, probability of "correct", or why there is none) of each, batch by batch.
 
         A score does not depend on what else is in its batch, beyond rounding. An input of more than
-        `max_tokens` tokens is refused, and an image or a batch that fails costs its own inputs only.
+        `max_tokens` tokens is refused. Of a batch that fails each input is tried alone, so an image that is
+        gone or a prompt that does not fit into memory costs its own inputs only.
         """
         self.eval()
         documents: list[TrainDocument] = []
@@ -160,13 +161,15 @@ class ClassicRewardModel(nn.Module):
         for members in plan(lengths, shared, max(batch_tokens, *lengths)) if documents else []:
             yield from zip([places[i] for i in members], self._score_batch(documents, members), strict=True)
 
-    def _score_batch(self, documents: list[TrainDocument], members: list[int]) -> list[float] | list[str]:
+    def _score_batch(self, documents: list[TrainDocument], members: list[int]) -> list[float | str]:
         try:
             batch = pack(documents, members, self.policy, self.processor, self.head.weight.device)
             return self(batch.inputs).sigmoid().tolist()
-        except (UserError, torch.OutOfMemoryError, RuntimeError) as error:
-            reason = (str(error).strip().splitlines() or [""])[0][:200]
-            return [f"{type(error).__name__}: {reason}"] * len(members)
+        except (UserError, RuntimeError) as error:  # torch's out of memory is a RuntimeError
+            reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
+        if len(members) == 1:
+            return [reason]
+        return [self._score_batch(documents, [member])[0] for member in members]
 
 
 def _load_checkpoint(path: str, dtype: torch.dtype, max_pixels: int | None) -> tuple[Any, PolicyProcessor]:

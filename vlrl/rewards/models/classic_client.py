@@ -44,6 +44,8 @@ class ClassicProcess:
         """
         scores: list[Score] = ["died: the reward model's process ended"] * len(given)
         with self._lock:
+            if self._process is not None and self._process.poll() is not None:
+                self._end()  # it died while idle, which says nothing of these
             connection = self._connection or self._start()
             try:
                 connection.send_bytes(json.dumps([asdict(one) for one in given]).encode())
