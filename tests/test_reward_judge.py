@@ -135,7 +135,7 @@ def test_an_endpoint_that_hangs_costs_its_deadline_and_no_answer_its_reward() ->
 
 @pytest.mark.parametrize(
     ("answer", "rule"),
-    [((400, "the prompt is too long"), "refused: .*too long"), ((204, ""), "no_completion: ")],
+    [((400, "the prompt is too long"), "refused: .*too long"), ((204, ""), "judge_failed: .* no completion")],
 )
 def test_what_the_endpoint_makes_nothing_of_is_an_error(answer: Any, rule: str) -> None:
     (verdict,), _, _ = ask(lambda body: answer, submission("7"))

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,7 +48,7 @@ class OpenAIChat:
 
     The key is read from the environment variable that `key_variable` names, where it is set. An endpoint
     that is busy or restarts is asked again until `timeout_s` seconds have passed. `socket` is the Unix socket
-    of an endpoint that has no address.
+    of an endpoint that has no address; `before_retry` may raise what `ask` is to end with.
     """
 
     def __init__(
@@ -62,9 +62,11 @@ class OpenAIChat:
         key_variable: str = "OPENAI_API_KEY",
         connections: int = 100,
         socket: Path | None = None,
+        before_retry: Callable[[], None] | None = None,
     ) -> None:
         key = os.environ.get(key_variable)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._before_retry = before_retry
         self._url, self._timeout_s = f"{url.rstrip('/')}/chat/completions", timeout_s
         self._settings = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
@@ -93,6 +95,8 @@ class OpenAIChat:
                 answer = None
             if answer is not None and answer.status_code not in _RETRIED:
                 return _reply(answer, self._url, tries)
+            if self._before_retry is not None:
+                self._before_retry()
             time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
             pause, tries = min(2 * pause, _LONGEST_PAUSE_S), tries + 1
         raise WaitTimeout(f"an answer of {self._url}", seconds)

@@ -1,6 +1,6 @@
 """The classic reward model: a language model whose last hidden state is read by a linear head.
 
-Kimi k1.5 (section 2.3): question, reference answer and response in, one scalar out, after InstructGPT.
+Kimi k1.5 (section 2.3.5): question, reference answer and response in, one scalar out, after InstructGPT.
 
 Input (`TEMPLATE` 1): the user's turn of the checkpoint's own chat template holds the question (with the
 prompt's images), the reference answer and what is asked; the assistant's turn is what is judged. The head

@@ -1,4 +1,4 @@
-"""The verifier `cot_rm`: a generative judge behind a cache (Kimi k1.5, section 2.3)."""
+"""The verifier `cot_rm`: a generative judge behind a cache (Kimi k1.5, section 2.3.5)."""
 
 import hashlib
 import json
@@ -52,7 +52,7 @@ class CotRmVerifier:
     Rules: `cot_rm`; `empty` and `too_long`, wrong without a model; and of errors `no_verdict` (two replies
     without one), `refused: ...` (the endpoint does not take this request), `judge_timeout`,
     `judge_unreachable` (not asked any more, since as many others as run at a time had timed out),
-    `no_completion: ...`. An error is never a wrong answer, and none is kept.
+    `judge_failed: ...`. An error is never a wrong answer, and none is kept.
 
     Args:
         folder: takes `verdicts.jsonl` (the cache) and `engine.log`; unset, neither outlives this object.
@@ -71,6 +71,7 @@ class CotRmVerifier:
             key_variable=config.key_variable,
             connections=config.concurrency,
             socket=self._engine.socket if self._engine else None,
+            before_retry=self._engine.check if self._engine else None,
         )
         self._identity = config.identity or _identity(config)
         on_disk = config.cache and folder is not None

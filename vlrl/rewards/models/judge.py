@@ -60,7 +60,7 @@ def judge_once(chat: OpenAIChat, messages: list[Message], config: CotRmConfig, s
     except WaitTimeout:
         status, rule = "infra_error", TIMEOUT
     except EngineError as error:
-        status, rule = "infra_error", f"no_completion: {error}"
+        status, rule = "infra_error", f"judge_failed: {error}"
     return Judgement(correct, status, rule, text, replies, retries, time.monotonic() - began)
 
 

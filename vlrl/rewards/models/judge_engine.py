@@ -50,6 +50,15 @@ class JudgeEngine:
             if self._process is None or self._process.poll() is not None:
                 self._start()
 
+    def check(self) -> None:
+        """
+        Raises:
+            EngineError: it has ended; names the log.
+        """
+        process = self._process
+        if process is None or process.poll() is not None:
+            raise EngineError(f"the judge's vLLM ended (see {self._log})")
+
     def close(self) -> None:
         """End it at once. Safe to call twice."""
         with self._lock:

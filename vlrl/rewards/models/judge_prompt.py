@@ -1,4 +1,4 @@
-"""What the chain-of-thought judge is asked, and how its verdict is read (Kimi k1.5, section 2.3).
+"""What the chain-of-thought judge is asked, and how its verdict is read (Kimi k1.5, section 2.3.5).
 
 The paper publishes neither its prompt nor its JSON; both here are ours. `TEMPLATE` counts their versions:
 verdicts of another version are not found again, and a judge trained on one is told apart from others.
