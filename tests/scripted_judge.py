@@ -21,7 +21,7 @@ class ScriptedJudge(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script, self.heard, self.at_once, self.most = script, [], 0, 0  # type: ignore[var-annotated]
         self.counting = threading.Lock()
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def __exit__(self, *_: Any) -> None:
         self.shutdown()

@@ -6,10 +6,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,9 @@ import pytest
 from PIL import Image
 
 from tests.scripted_judge import Answer, Script, ScriptedJudge
+from vlrl.chat import OpenAIChat
 from vlrl.config.reward_models import CotRmConfig
-from vlrl.errors import UserError
+from vlrl.errors import UserError, WaitTimeout
 from vlrl.images import ImageRef, load
 from vlrl.rewards.models.cot_verifier import CotMetrics, CotRmVerifier
 from vlrl.rewards.models.judge_prompt import cut, judge_messages, parse_verdict
@@ -131,6 +135,48 @@ def test_an_endpoint_that_hangs_costs_its_deadline_and_no_answer_its_reward() ->
     # Nobody waits forty times for an endpoint that is gone.
     assert rules.count("judge_timeout") < 12 and set(rules) == {"judge_timeout", "judge_unreachable"}
     assert metrics.errors == 40 and len(judge.heard) < 12
+
+
+HANGING = """
+import sys, threading, time
+from tests.test_reward_judge import submission
+from vlrl.chat import OpenAIChat
+from vlrl.config.reward_models import CotRmConfig
+from vlrl.rewards.models.cot_verifier import CotRmVerifier
+verifier = CotRmVerifier(CotRmConfig(url=sys.argv[1], model="tiny", timeout_s=60, concurrency=2))
+given = [submission(str(i)) for i in range(8)]
+threading.Thread(target=verifier.judge, args=(given,), daemon=True).start()
+time.sleep(0.5)
+verifier.close()
+"""
+
+
+def test_a_trainer_that_ends_waits_for_no_endpoint() -> None:
+    with ScriptedJudge(lambda body: time.sleep(20)) as judge:
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-c", HANGING, judge.url], check=True, timeout=30, capture_output=True
+        )
+        assert time.monotonic() - began < 15 and len(judge.heard) == 2
+
+
+def test_an_answer_that_drips_is_late_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
+                while True:
+                    connection.sendall(b" ")
+                    time.sleep(0.05)
+
+        threading.Thread(target=drip, daemon=True).start()
+        chat = OpenAIChat(f"http://127.0.0.1:{server.getsockname()[1]}", "tiny")
+        began = time.monotonic()
+        with pytest.raises(WaitTimeout, match=r"waited 0 s for an answer"):
+            chat.ask([], timeout_s=0.5)
+        assert time.monotonic() - began < 3
 
 
 @pytest.mark.parametrize(
@@ -279,6 +325,7 @@ def test_requests_carry_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"url": "http://x", "path": "y", "model": "z"}, "exactly one of 'url'"),
         ({"url": "http://x"}, "give 'model'"),
         ({"path": "y", "model": "z"}, "'model' goes with 'url'"),
+        ({"path": "y", "engine": {"top_p": 0.9}}, "'top_p' has no effect"),
         ({"path": "y", "context_length": 100}, "must be more than 'max_tokens'"),
         ({"url": "http://x", "model": "z", "request": {"seed": 1}}, "cannot set seed"),
     ],

@@ -13,8 +13,7 @@ import psutil
 import pytest
 
 from tests.conftest import ModelBuilder
-from vlrl.config.reward_models import CotRmConfig
-from vlrl.config.sampling import SamplingConfig
+from vlrl.config.reward_models import CotRmConfig, JudgeEngineConfig
 from vlrl.errors import EngineError, WaitTimeout
 from vlrl.images import ImageRef
 from vlrl.rewards.models.cot_verifier import CotRmVerifier
@@ -23,11 +22,11 @@ from vlrl.trajectory import Prompt
 
 pytestmark = [pytest.mark.slow, pytest.mark.vllm]
 
-ENGINE = SamplingConfig(kv_cache_gb=0.1, threads=1, dtype="float32", startup_timeout_s=180)
+ENGINE = JudgeEngineConfig(kv_cache_gb=0.1, threads=1, dtype="float32", startup_timeout_s=180)
 FORCED = {"structured_outputs": {"choice": ['{"correct": true}', '{"correct": false}']}}
 
 
-def config(path: Path, engine: SamplingConfig = ENGINE, **settings: object) -> CotRmConfig:
+def config(path: Path, engine: JudgeEngineConfig = ENGINE, **settings: object) -> CotRmConfig:
     values = {"context_length": 4096, "max_tokens": 48, "timeout_s": 120} | settings
     return CotRmConfig(path=str(path), engine=engine, **values)
 
@@ -74,7 +73,7 @@ def test_an_engine_that_does_not_start_names_its_log(build_model: ModelBuilder, 
     with pytest.raises(EngineError, match=r"the judge's vLLM did not start \(exit code 1; see .*engine\.log"):
         verifier.judge([submission("7", [])])
     verifier.close()
-    hasty = CotRmVerifier(config(build_model("qwen3"), SamplingConfig(startup_timeout_s=1)), tmp_path)
+    hasty = CotRmVerifier(config(build_model("qwen3"), JudgeEngineConfig(startup_timeout_s=1)), tmp_path)
     with pytest.raises(WaitTimeout, match="the judge's vLLM to start"):
         hasty.judge([submission("7", [])])
     hasty.close()
@@ -84,10 +83,9 @@ HOLD = """
 import sys, threading, time
 from pathlib import Path
 import psutil
-from vlrl.config.reward_models import CotRmConfig
-from vlrl.config.sampling import SamplingConfig
+from vlrl.config.reward_models import CotRmConfig, JudgeEngineConfig
 from vlrl.rewards.models.judge_engine import JudgeEngine
-engine = SamplingConfig(kv_cache_gb=0.1, threads=1, dtype="float32")
+engine = JudgeEngineConfig(kv_cache_gb=0.1, threads=1, dtype="float32")
 config = CotRmConfig(path=sys.argv[1], engine=engine, context_length=256, max_tokens=8)
 judge = JudgeEngine(config, Path(sys.argv[2]))
 thread = threading.Thread(target=judge.ensure)  # as the grader does: the starting thread ends

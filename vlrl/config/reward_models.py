@@ -35,6 +35,23 @@ class ClassicRmConfig(Section):
     """The longest that scoring may go without a forward pass coming to its end."""
 
 
+_OF_SAMPLING = ("engine", "temperature", "top_p", "weight_transfer", "stale_kv", "timeout_s")
+
+
+class JudgeEngineConfig(SamplingConfig):
+    """vLLM as the sampler has it, but for settings of sampling and of weight transfer."""
+
+    gpu_memory_utilization: float = Field(default=0.3, gt=0, le=1)
+    """Share of a GPU's memory, beside the sampler's and what the trainer needs."""
+
+    @model_validator(mode="after")
+    def _of_an_engine(self) -> "JudgeEngineConfig":
+        for name in _OF_SAMPLING:
+            if name in self.model_fields_set:
+                raise ValueError(f"'{name}' has no effect on a judge's engine; take it out")
+        return self
+
+
 class CotRmConfig(Section):
     """A generative judge that reasons step by step and ends in a verdict in JSON."""
 
@@ -46,7 +63,7 @@ class CotRmConfig(Section):
     """Instead of `url`: a checkpoint, folder or hub id, that vLLM serves beside the run."""
     revision: str | None = None
     """Hub revision of `path`; with `url` a label that tells one version of its model from another."""
-    engine: SamplingConfig = SamplingConfig(gpu_memory_utilization=0.3)
+    engine: JudgeEngineConfig = JudgeEngineConfig()
     """How vLLM runs `path`: memory, threads, sequences, start-up deadline. Sampling settings are below."""
     context_length: int = Field(default=16384, gt=0)
     """Prompt + reply tokens that the engine of `path` takes."""

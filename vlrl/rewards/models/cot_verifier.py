@@ -2,17 +2,18 @@
 
 import hashlib
 import json
-import math
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from vlrl.chat import OpenAIChat
 from vlrl.config.reward_models import CotRmConfig
 from vlrl.errors import WaitTimeout
+from vlrl.rewards.models.asking import Askers
 from vlrl.rewards.models.judge import TIMEOUT, Judgement, judge_once
 from vlrl.rewards.models.judge_engine import MODEL_NAME, URL, JudgeEngine
 from vlrl.rewards.models.judge_prompt import TEMPLATE, cut, judge_messages
@@ -76,7 +77,7 @@ class CotRmVerifier:
         self._identity = config.identity or _identity(config)
         on_disk = config.cache and folder is not None
         self._cache = VerdictCache(folder / "verdicts.jsonl" if on_disk and folder else None)
-        self._threads = ThreadPoolExecutor(config.concurrency, thread_name_prefix="judge")
+        self._askers = Askers(config.concurrency)
         self._metrics, self._counting = CotMetrics(), threading.Lock()
         self._timeouts = 0  # in a row, of all threads
 
@@ -124,10 +125,10 @@ class CotRmVerifier:
         return self._metrics
 
     def close(self) -> None:
-        """Let go of the endpoint, or end the engine. Judgements under way become errors."""
+        """Let go of the endpoint, or end the engine. Batches under way end in CancelledError."""
         if self._engine is not None:
             self._engine.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._askers.close()
         self._chat.close()
         if self._scratch is not None:
             self._scratch.cleanup()
@@ -158,17 +159,18 @@ class CotRmVerifier:
         if self._engine is not None:
             self._engine.ensure()
         self._timeouts = 0
-        futures: dict[str, Future[Judgement]] = {
-            key: self._threads.submit(self._judge_one, key, submission) for key, submission in asked.items()
-        }
-        turns = math.ceil(len(asked) / self._config.concurrency)
+        tasks = [partial(self._judge_one, key, submission) for key, submission in asked.items()]
+        futures, turns = self._askers.submit(tasks)
         limit = turns * self._config.timeout_s + _SLACK_S
         try:
-            if wait(futures.values(), limit).not_done:
-                raise WaitTimeout(f"{len(asked)} judgements of {self._identity}", limit)
-            return {key: future.result() for key, future in futures.items()}
+            done, waiting = wait(futures, limit, FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            if waiting:
+                raise WaitTimeout(f"{len(waiting)} judgements of {self._identity}", limit)
+            return {key: future.result() for key, future in zip(asked, futures, strict=True)}
         finally:
-            for future in futures.values():
+            for future in futures:
                 future.cancel()
 
     def _judge_one(self, key: str, submission: Submission) -> Judgement:
