@@ -61,10 +61,9 @@ class CotRmVerifier:
 
     def __init__(self, config: CotRmConfig, folder: Path | None = None) -> None:
         self._config = config
-        self._scratch = TemporaryDirectory(prefix="vlrl-judge-log-") if folder is None else None
-        self._engine: JudgeEngine | None = None
-        if config.path is not None:
-            self._engine = JudgeEngine(config, folder or Path(self._scratch.name if self._scratch else "."))
+        self._scratch = TemporaryDirectory(prefix="vlrl-judge-")  # for the log, where there is no folder
+        place = folder or Path(self._scratch.name)
+        self._engine = JudgeEngine(config, place) if config.path is not None else None
         self._chat = OpenAIChat(
             config.url or URL,
             config.model or MODEL_NAME,
@@ -75,8 +74,7 @@ class CotRmVerifier:
             before_retry=self._engine.check if self._engine else None,
         )
         self._identity = config.identity or _identity(config)
-        on_disk = config.cache and folder is not None
-        self._cache = VerdictCache(folder / "verdicts.jsonl" if on_disk and folder else None)
+        self._cache = VerdictCache(folder / "verdicts.jsonl" if folder and config.cache else None)
         self._askers = Askers(config.concurrency)
         self._metrics, self._counting = CotMetrics(), threading.Lock()
         self._timeouts = 0  # in a row, of all threads
@@ -130,8 +128,7 @@ class CotRmVerifier:
             self._engine.close()
         self._askers.close()
         self._chat.close()
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        self._scratch.cleanup()
 
     def _decide_here(self, submission: Submission) -> Verdict | None:
         answer = submission.answer
