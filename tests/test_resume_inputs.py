@@ -170,7 +170,7 @@ def test_vllm_is_started_for_the_row_with_the_most_images(
     limits = []
 
     def start(start: vllm_start.EngineStart, *_: object) -> None:
-        limits.append(vllm_start._arguments(start, takes_images=True)["limit_mm_per_prompt"])
+        limits.append(vllm_start.engine_arguments(start, takes_images=True)["limit_mm_per_prompt"])
         raise UserError("no further")
 
     monkeypatch.setattr("vlrl.training.session.check_installed", lambda engine: None)

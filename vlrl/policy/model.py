@@ -50,12 +50,23 @@ class Policy(nn.Module):
 
     def forward(self, inputs: PackedInputs) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probs and entropies, float32 [M] each, of `inputs.targets`."""
+        return token_logprobs(
+            self.hidden(inputs).index_select(0, inputs.predict_from),
+            self.model.get_output_embeddings().weight,
+            inputs.targets,
+            temperature=self.temperature,
+            banned_ids=self.banned_ids,
+            chunk=self.logprob_chunk,
+        )
+
+    def hidden(self, inputs: PackedInputs) -> torch.Tensor:
+        """Last hidden states [T, H], after the final norm, of a whole row."""
         base = self.model.model
         extra: dict[str, Any] = {}
         if inputs.image_use:
             extra["mm_encoder_outputs"] = {"image": _image_features(base, inputs.images, inputs.image_use)}
         # Before the rest of the model, where the other ranks have their images' features made.
-        idle = 0.0 if inputs.idle_image is None else _idle_features(base, inputs.idle_image)
+        idle = None if inputs.idle_image is None else _idle_features(base, inputs.idle_image)
         hidden = base(
             input_ids=inputs.input_ids[None],
             position_ids=inputs.position_ids.unsqueeze(-2),
@@ -65,14 +76,7 @@ class Policy(nn.Module):
             use_cache=False,
             **extra,
         ).last_hidden_state[0]
-        return token_logprobs(
-            hidden.index_select(0, inputs.predict_from) + idle,
-            self.model.get_output_embeddings().weight,
-            inputs.targets,
-            temperature=self.temperature,
-            banned_ids=self.banned_ids,
-            chunk=self.logprob_chunk,
-        )
+        return hidden if idle is None else hidden + idle
 
     def positions(self, ids: torch.Tensor, images: list[dict[str, torch.Tensor]]) -> torch.Tensor:
         """Position ids of one document: int64 [T], or [3, T] under M-RoPE. ids: int64 [T]."""

@@ -185,7 +185,7 @@ class _Supervisor:
             OSError: the pool is closed, or the supervisor failed twice.
             EngineError: math-verify does not start at all.
         """
-        ours, theirs = _connections()
+        ours, theirs = connection_pair(_STALL_S)
         try:
             with self._lock:
                 try:
@@ -268,11 +268,11 @@ class _Supervisor:
                     process.wait(5.0)
 
 
-def _connections() -> tuple[Connection, Connection]:
-    """Ours and a grader's. On ours a stalled grader is an OSError, whichever way a message goes."""
+def connection_pair(stall_s: float) -> tuple[Connection, Connection]:
+    """Ours and a process's. On ours, `stall_s` seconds without progress within a message are an OSError."""
     ours, theirs = socket.socketpair()
     for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
-        ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(_STALL_S), 0))
+        ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(stall_s), 0))
     return Connection(ours.detach()), Connection(theirs.detach())
 
 

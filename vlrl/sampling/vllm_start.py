@@ -62,14 +62,14 @@ async def start_engine(start: EngineStart, takes_images: bool, log: Path) -> Any
     log.parent.mkdir(parents=True, exist_ok=True)
     # Before vLLM's own set-up, which comes too late for what its import has to say.
     logging.config.dictConfig(_logging_config(log))
-    with _environment(_variables(start, log)):
+    with _environment(engine_variables(start, log)):
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**_arguments(start, takes_images)))
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(start, takes_images)))
 
 
-def _arguments(start: EngineStart, takes_images: bool) -> dict[str, Any]:
+def engine_arguments(start: EngineStart, takes_images: bool) -> dict[str, Any]:
     config = start.config
     backend = SHARED_MEMORY_BACKEND if start.weight_backend == "shared_memory" else start.weight_backend
     arguments: dict[str, Any] = {
@@ -110,7 +110,7 @@ def _arguments(start: EngineStart, takes_images: bool) -> dict[str, Any]:
     return arguments
 
 
-def _variables(start: EngineStart, log: Path) -> dict[str, str]:
+def engine_variables(start: EngineStart, log: Path) -> dict[str, str]:
     """Environment of vLLM's processes; the parent has it only while they are started."""
     logging_config = log.with_name("engine_logging.json")
     logging_config.write_text(json.dumps(_logging_config(log)))
