@@ -91,7 +91,7 @@ def _measure(folder: Path, kind: str, group: int, arguments: argparse.Namespace)
 
 def _documents(folder: Path, processor: Any, group: int) -> list[Any]:
     from vlrl.images import describe_file
-    from vlrl.training.packing import TrainDocument
+    from vlrl.policy.packing import TrainDocument
 
     rows = [json.loads(line) for line in (folder / "prompts.jsonl").read_text().splitlines()]
     generator = random.Random(0)
@@ -109,7 +109,7 @@ def _documents(folder: Path, processor: Any, group: int) -> list[Any]:
 
 
 def _packed(policy: Any, processor: Any, documents: list[Any]) -> Any:
-    from vlrl.training.packing import pack
+    from vlrl.policy.packing import pack
 
     logprobs, _ = policy(pack(documents, list(range(len(documents))), policy, processor).inputs)
     return -logprobs.mean()

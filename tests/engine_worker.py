@@ -33,9 +33,9 @@ from vlrl.objectives.advantages import RunningScale
 from vlrl.objectives.metrics import mean_stats
 from vlrl.policy.load import freeze, load_model
 from vlrl.policy.model import Policy
+from vlrl.policy.packing import TrainDocument, document_lengths, micro_batches, plan
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.training.engine import TrainEngine
-from vlrl.training.packing import TrainDocument, document_lengths, micro_batches, plan
 from vlrl.training.ranks import Ranks, start_ranks
 from vlrl.training.rl_batch import RlBatch, aimed, build_batch, graded_rollouts
 from vlrl.training.rl_loss import rl_loss

@@ -21,8 +21,8 @@ from vlrl.policy.attention_sdpa import Buckets
 from vlrl.policy.documents import Documents, gather
 from vlrl.policy.load import load_model
 from vlrl.policy.model import Policy
+from vlrl.policy.packing import TrainDocument, pack
 from vlrl.policy.processor import PolicyProcessor
-from vlrl.training.packing import TrainDocument, pack
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 

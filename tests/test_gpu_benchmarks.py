@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlrl.images import ImageRef
-from vlrl.training.packing import TrainDocument, pack
+from vlrl.policy.packing import TrainDocument, pack
 
 SCRIPTS = Path(__file__).parents[1] / "benchmarks" / "gpu"
 

@@ -41,7 +41,7 @@ from vlrl.config.objective import (
 )
 from vlrl.objectives import group_advantages
 from vlrl.objectives.advantages import Baseline, Normalisation
-from vlrl.training.packing import MicroBatch
+from vlrl.policy.packing import MicroBatch
 from vlrl.training.rl_batch import RlBatch, build_batch, graded_rollouts
 from vlrl.training.rl_loss import rl_loss
 from vlrl.trajectory import Group, Prompt, Rollout, Segment, Verdict

@@ -15,9 +15,9 @@ from vlrl.policy.attention_sdpa import Buckets
 from vlrl.policy.documents import Documents
 from vlrl.policy.load import load_model
 from vlrl.policy.model import Policy
+from vlrl.policy.packing import MicroBatch, TrainDocument, micro_batches, pack, plan
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.training.frozen import document_logprobs
-from vlrl.training.packing import MicroBatch, TrainDocument, micro_batches, pack, plan
 from vlrl.training.ranks import start_ranks
 
 

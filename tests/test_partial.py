@@ -17,10 +17,10 @@ from vlrl.errors import UserError
 from vlrl.images import ImageRef
 from vlrl.policy.load import load_model
 from vlrl.policy.model import Policy
+from vlrl.policy.packing import TrainDocument, pack
 from vlrl.policy.processor import Encoded, PolicyProcessor
 from vlrl.sampling.base import SampleRequest
 from vlrl.sampling.transformers_sampler import TransformersSampler
-from vlrl.training.packing import TrainDocument, pack
 from vlrl.training.rl_batch import graded_rollouts
 from vlrl.trajectory import Group, Prompt, Rollout, Segment, Verdict
 

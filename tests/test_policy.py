@@ -14,8 +14,8 @@ from vlrl.errors import UserError
 from vlrl.images import ImageRef, load
 from vlrl.policy.load import freeze, load_model
 from vlrl.policy.model import Policy
+from vlrl.policy.packing import TrainDocument, micro_batches, pack
 from vlrl.policy.processor import PolicyProcessor, join_media
-from vlrl.training.packing import TrainDocument, micro_batches, pack
 
 DrawImage = Callable[..., ImageRef]
 ARCHITECTURES = ["qwen3_vl", "qwen2_5_vl", "idefics3", "qwen3"]

@@ -12,8 +12,8 @@ from tests.conftest import ModelBuilder
 from vlrl.errors import UserError
 from vlrl.policy.load import load_model
 from vlrl.policy.model import Policy
+from vlrl.policy.packing import TrainDocument, pack
 from vlrl.policy.processor import PolicyProcessor
-from vlrl.training.packing import TrainDocument, pack
 
 SHAPE = {
     "vocab_size": 384,

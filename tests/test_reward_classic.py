@@ -22,12 +22,12 @@ from vlrl.config.reward_models import ClassicRmConfig
 from vlrl.errors import UserError, WaitTimeout
 from vlrl.images import ImageRef
 from vlrl.policy.architectures import SIZES
+from vlrl.policy.packing import pack
 from vlrl.policy.processor import join_media
 from vlrl.rewards.models.classic import ClassicRewardModel
 from vlrl.rewards.models.classic_settings import RewardInput
 from vlrl.rewards.models.classic_verifier import ClassicRmVerifier
 from vlrl.rewards.verifier import Submission
-from vlrl.training.packing import pack
 from vlrl.trajectory import Prompt
 
 WORDS = ("red", "blue", "tall")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.scripted_judge import ScriptedJudge
+from vlrl.config.reward_models import CotRmConfig
 from vlrl.config.rewards import RewardConfig
 from vlrl.errors import UserError
 from vlrl.rewards.grader import Grader
@@ -204,9 +206,29 @@ def test_metrics_and_seconds_of_each_reward(user: str) -> None:
     sources = {"s": terms, "b": [{"verifier": f"{user}:broken"}]}
     with Grader(RewardConfig(sources=sources)) as grader:  # type: ignore[arg-type]
         asyncio.run(grader.grade_async([group, other, broken]))
-        seconds = grader.take_seconds()
+        seconds = grader.take_timings()
         assert set(seconds) == {"reward/math", "reward/short", "reward/exact", "reward/broken"}
-        assert all(value > 0 for value in seconds.values()) and grader.take_seconds() == {}
+        assert all(value > 0 for value in seconds.values()) and grader.take_timings() == {}
     metrics = rollout_metrics([group, other, broken], version=0)
     assert metrics["reward/math"] == 0.5 and metrics["reward/short"] == pytest.approx(0.85)
     assert metrics["reward_errors/broken"] == 1.0 and metrics["error_rate"] == 0.25
+
+
+def test_a_judge_is_a_reward_like_others(tmp_path: Path) -> None:
+    with ScriptedJudge(lambda body: (200, '{"correct": true}')) as judge:
+        config = RewardConfig(
+            sources={"*": [{"verifier": "cot_rm"}]},  # type: ignore[list-item]
+            cot_rm=CotRmConfig(url=judge.url, model="judge"),
+        )
+        for _ in range(2):  # the second finds the verdict in the folder
+            with Grader(config, folder=tmp_path / "judge") as grader:
+                grader.grade([group := _group("\\boxed{five}")])
+                counts = grader.take_timings()
+            assert group.rollouts[0].verdict == Verdict(1.0, "correct", "five", "cot_rm")
+    assert len(judge.heard) == 1 and counts["cot_rm/cache_hits"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["cot_rm", "classic_rm"])
+def test_a_reward_model_needs_its_section(name: str) -> None:
+    with pytest.raises(UserError, match=f"verifier '{name}' needs the section 'rewards.{name}'"):
+        _grade({"*": [{"verifier": name}]}, "\\boxed{5}")

@@ -9,8 +9,8 @@ import torch
 from vlrl.config import RunConfig, build_config
 from vlrl.config.objective import AnyObjective, TpoConfig
 from vlrl.objectives.metrics import mean_stats
+from vlrl.policy.packing import MicroBatch
 from vlrl.training.length import length_term
-from vlrl.training.packing import MicroBatch
 from vlrl.training.rl_batch import GradedRollouts, RlBatch, aimed, build_batch, graded_rollouts
 from vlrl.training.rl_loss import rl_loss
 from vlrl.trajectory import FinishReason, Group, Prompt, Rollout, Segment, Verdict

@@ -8,7 +8,7 @@ import torch
 
 from vlrl.config.objective import CispoConfig, GrpoConfig, GspoConfig, OmdConfig
 from vlrl.objectives.metrics import mean_stats
-from vlrl.training.packing import MicroBatch
+from vlrl.policy.packing import MicroBatch
 from vlrl.training.rl_batch import RlBatch, build_batch, graded_rollouts
 from vlrl.training.rl_loss import rl_loss
 from vlrl.training.rl_metrics import alarms, learner_metrics, rollout_metrics

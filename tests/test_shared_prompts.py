@@ -11,8 +11,8 @@ from tests.conftest import ModelBuilder
 from vlrl.images import ImageRef
 from vlrl.policy.load import load_model
 from vlrl.policy.model import Policy
+from vlrl.policy.packing import TrainDocument, pack
 from vlrl.policy.processor import PolicyProcessor
-from vlrl.training.packing import TrainDocument, pack
 
 DrawImage = Callable[..., ImageRef]
 

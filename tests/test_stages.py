@@ -22,13 +22,13 @@ from vlrl.images import ImageRef, ImageStore
 from vlrl.launch import launch
 from vlrl.objectives import RunningScale, group_advantages
 from vlrl.objectives.metrics import Stats, count
+from vlrl.policy.packing import MicroBatch
 from vlrl.runs.directory import RunDirectory
 from vlrl.runs.rollouts import read_rollouts
 from vlrl.sampling.base import Sampler, SampleRequest
 from vlrl.schema import read_rows
 from vlrl.training.learn import learn
 from vlrl.training.length import length_term
-from vlrl.training.packing import MicroBatch
 from vlrl.training.parity import check_parity
 from vlrl.training.ranks import start_ranks
 from vlrl.training.rl_batch import GradedRollouts, RlBatch, build_batch, graded_rollouts

@@ -16,8 +16,8 @@ from rich.table import Table
 from workbench import DEVICE, OutOfMemory, build_policy, describe, peak_gb, reset_peak, text_ids, timed
 
 from vlrl.policy.model import Policy
+from vlrl.policy.packing import TrainDocument, pack
 from vlrl.policy.processor import PolicyProcessor
-from vlrl.training.packing import TrainDocument, pack
 
 
 def main() -> None:

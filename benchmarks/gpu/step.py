@@ -40,8 +40,8 @@ from workbench import (
 
 from vlrl.images import ImageRef, describe_file
 from vlrl.policy.model import Policy
+from vlrl.policy.packing import TrainDocument, micro_batches
 from vlrl.policy.processor import PolicyProcessor
-from vlrl.training.packing import TrainDocument, micro_batches
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from vlrl.config.base import Section
+from vlrl.config.reward_models import ClassicRmConfig, CotRmConfig
 
 
 class LengthRewardConfig(Section):
@@ -71,6 +72,10 @@ class RewardConfig(Section):
     sandbox_url: str | None = None
     """Address of a `vlrl sandbox serve` for programs (token: VLRL_SANDBOX_TOKEN); unset: a sandbox of this
     machine, under `sandbox`."""
+    classic_rm: ClassicRmConfig | None = None
+    """The reward model of verifier `classic_rm`."""
+    cot_rm: CotRmConfig | None = None
+    """The judge of verifier `cot_rm`."""
     wrong: float = Field(default=0.0, lt=1)
     """Reward of a wrong, missing or truncated answer; a correct one earns 1, a partly right one its share of
     the way between."""

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 
 from vlrl.config.rewards import RewardConfig
@@ -41,15 +42,20 @@ class Grader:
     """Fills in verdicts; a context manager that owns the grading processes.
 
     `thinking_open` says that the chat template's generation prompt ends in `<think>`, so that a response
-    counts as thought until it closes the tag. Safe to use from several threads.
+    counts as thought until it closes the tag; `folder` is where a judge keeps its verdicts. Safe to use from
+    several threads.
     """
 
     def __init__(
-        self, config: RewardConfig, thinking_open: bool = False, sandbox: SandboxConfig | None = None
+        self,
+        config: RewardConfig,
+        thinking_open: bool = False,
+        sandbox: SandboxConfig | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._config = config
         self._thinking_open = thinking_open
-        self._services = Services(config, sandbox or SandboxConfig())
+        self._services = Services(config, sandbox or SandboxConfig(), folder)
         self._registry = Registry(self._services)
         self._threads = ThreadPoolExecutor(thread_name_prefix="verifier")
         self._seconds: defaultdict[str, float] = defaultdict(float)
@@ -118,11 +124,13 @@ class Grader:
         """`grade`, for coroutines: the loop goes on meanwhile."""
         await asyncio.to_thread(self.grade, groups)
 
-    def take_seconds(self) -> dict[str, float]:
-        """Seconds that each verifier took since the last call, by `reward/NAME`."""
+    def take_timings(self) -> dict[str, float]:
+        """Seconds that each verifier took since the last call, by `reward/NAME`, and what reward models have
+        counted since the start, by `NAME/COUNT`."""
         with self._counting:
             taken, self._seconds = self._seconds, defaultdict(float)
-        return {f"reward/{name}": seconds for name, seconds in sorted(taken.items())}
+        seconds = {f"reward/{name}": value for name, value in sorted(taken.items())}
+        return seconds | self._services.counts()
 
     def _without_grading(self, rollout: Rollout) -> Verdict | None:
         """The verdict of a rollout that ended in a way which says it all."""

@@ -31,6 +31,8 @@ VERIFIERS: dict[str, Callable[[Services], Verifier]] = {
     "page_tests": lambda services: PageTestsVerifier(),
     "format": lambda services: FormatVerifier(),
     "language": lambda services: LanguageVerifier(),
+    "classic_rm": lambda services: services.classic_rm(),
+    "cot_rm": lambda services: services.cot_rm(),
     "code": lambda services: CodeVerifier(services.sandbox),
 }
 

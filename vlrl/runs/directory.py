@@ -30,7 +30,10 @@ from vlrl.runs.checkpoints import list_checkpoints, remove_leftovers
 from vlrl.runs.environment import describe_environment
 from vlrl.runs.files import read_json, write_json, write_text
 
-MAY_CHANGE = ("checkpoint.*", "sampling.*timeout_s", "runs_dir", "*.threads", "trainer.attention")
+MAY_CHANGE = (
+    *("checkpoint.*", "sampling.*timeout_s", "runs_dir", "*.threads", "trainer.attention"),
+    *("rewards.*workers", "rewards.sandbox_url", "rewards.cot_rm.concurrency", "sandbox.workers"),
+)
 """Config keys (patterns) that a resumed run may change: none alters what a step computes, but for rounding.
 
 The `steps` of a stage may change too while they have no part in its learning rates and no later stage began.

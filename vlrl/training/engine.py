@@ -16,8 +16,8 @@ from vlrl.errors import UserError
 from vlrl.objectives.metrics import Stats, merge_stats
 from vlrl.policy.load import part_of
 from vlrl.policy.model import Policy
+from vlrl.policy.packing import MicroBatch
 from vlrl.training.frozen import document_logprobs
-from vlrl.training.packing import MicroBatch
 from vlrl.training.ranks import Ranks
 from vlrl.training.schedule import learning_rate
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from vlrl.policy.model import PackedInputs, Policy
-from vlrl.training.packing import MicroBatch
+from vlrl.policy.packing import MicroBatch
 from vlrl.training.ranks import Ranks
 
 Forward = Callable[[PackedInputs], tuple[torch.Tensor, torch.Tensor]]

@@ -2,8 +2,8 @@
 
 from vlrl.config.objective import AnyObjective, OmdConfig, TpoConfig
 from vlrl.objectives.advantages import RunningScale
+from vlrl.policy.packing import TrainDocument
 from vlrl.training.length import length_term
-from vlrl.training.packing import TrainDocument
 from vlrl.training.rl_batch import DocumentLogprobs, RlBatch, aimed, build_batch, graded_rollouts
 from vlrl.training.rl_loss import rl_loss
 from vlrl.training.rl_metrics import learner_metrics

@@ -2,7 +2,7 @@
 
 from vlrl.collect.requests import EncodedPrompt, make_requests
 from vlrl.errors import UserError
-from vlrl.training.packing import TrainDocument
+from vlrl.policy.packing import TrainDocument
 from vlrl.training.session import Session
 from vlrl.training.stage import StageRun
 

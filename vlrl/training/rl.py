@@ -33,7 +33,7 @@ def train_rl(session: Session) -> None:
             trained = time.perf_counter()
             session.publish(stage, version=step)
             published = time.perf_counter()
-            seconds = collected.seconds | session.reward_seconds()
+            seconds = collected.seconds | session.reward_timings()
             seconds |= {"train": trained - started, "publish": published - trained}
             report(session, stage, step, collected.sampled, learned, seconds)
             stage.commit()

@@ -16,7 +16,7 @@ from vlrl.config.training import PartialConfig
 from vlrl.objectives.advantages import RunningScale, group_advantages, mean_square, zero_variance
 from vlrl.objectives.aggregation import prompt_weights, token_weights
 from vlrl.objectives.target_policy import target_advantages
-from vlrl.training.packing import TrainDocument
+from vlrl.policy.packing import TrainDocument
 from vlrl.trajectory import Group, Rollout
 
 _T = TypeVar("_T")

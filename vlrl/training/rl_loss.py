@@ -18,8 +18,8 @@ from vlrl.objectives.kl import kl_terms
 from vlrl.objectives.losses import cispo, grpo, minirl, reinforce
 from vlrl.objectives.metrics import Stats, count, k3, mismatch
 from vlrl.objectives.sequences import gspo, gspo_token, omd
+from vlrl.policy.packing import MicroBatch
 from vlrl.training.engine import LossFunction
-from vlrl.training.packing import MicroBatch
 from vlrl.training.rl_batch import DocumentLogprobs, RlBatch
 
 

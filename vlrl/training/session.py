@@ -99,7 +99,12 @@ class Session:
     def grader(self) -> Grader:
         """The graders, started when first needed."""
         if self._grader is None:
-            self._grader = Grader(self.config.rewards, self.processor.thinking_open, self.config.sandbox)
+            self._grader = Grader(
+                self.config.rewards,
+                self.processor.thinking_open,
+                self.config.sandbox,
+                self.run.root / "judge",
+            )
             self._close.callback(self._grader.close)
         return self._grader
 
@@ -210,9 +215,9 @@ class Session:
         """The main rank's source of graded groups."""
         return make_collector(self.train_prompts(), self.sampler, self.processor, self.grader, self.config)
 
-    def reward_seconds(self) -> dict[str, float]:
+    def reward_timings(self) -> dict[str, float]:
         """Seconds that each verifier took since the last call; on the main rank, which grades."""
-        return self.grader.take_seconds() if self.ranks.is_main else {}
+        return self.grader.take_timings() if self.ranks.is_main else {}
 
     def publish(self, stage: StageRun, version: int) -> None:
         """Hand the stage's weights to the sampler. A collective under ZeRO-3."""

@@ -8,9 +8,9 @@ from vlrl.collect.order import VisitOrder
 from vlrl.config.run import RunConfig
 from vlrl.errors import UserError
 from vlrl.objectives.metrics import Stats, count
+from vlrl.policy.packing import MicroBatch, TrainDocument
 from vlrl.schema import Conversation
 from vlrl.training.engine import LossFunction
-from vlrl.training.packing import MicroBatch, TrainDocument
 from vlrl.training.session import Session
 
 

@@ -16,6 +16,7 @@ from vlrl.errors import writing
 from vlrl.policy.attention import use_attention
 from vlrl.policy.load import freeze, load_model
 from vlrl.policy.model import Policy
+from vlrl.policy.packing import MicroBatch, TrainDocument, micro_batches
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.runs.checkpoints import latest_checkpoint, save_checkpoint
 from vlrl.runs.directory import StageDirectory
@@ -24,7 +25,6 @@ from vlrl.runs.metrics import MetricsLog
 from vlrl.runs.progress import StageProgress
 from vlrl.seeds import derive_seed
 from vlrl.training.engine import DTYPES, TrainEngine
-from vlrl.training.packing import MicroBatch, TrainDocument, micro_batches
 from vlrl.training.ranks import Ranks
 
 

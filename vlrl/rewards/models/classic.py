@@ -24,11 +24,11 @@ from vlrl.errors import UserError
 from vlrl.policy.attention import use_attention
 from vlrl.policy.load import load_model, load_processor
 from vlrl.policy.model import PackedInputs, Policy
+from vlrl.policy.packing import TrainDocument, document_lengths, pack, plan
 from vlrl.policy.processor import PolicyProcessor
 from vlrl.rewards.models.classic_settings import SETTINGS_FILE, HeadSettings, RewardInput
 from vlrl.rewards.models.question import inert
 from vlrl.runs.files import disk_errors, replacing, write_json
-from vlrl.training.packing import TrainDocument, document_lengths, pack, plan
 
 HEAD_FILE = "value_head.safetensors"
 _USER = """\
