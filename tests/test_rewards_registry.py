@@ -96,8 +96,8 @@ def _group(*texts: str, source: str = "s", gold: str = "5", verifier: str = "mat
     return Group(prompt, rollouts)
 
 
-def test_the_first_pattern_that_fits_and_the_row_for_the_rest() -> None:
-    sources = {"chart_*": [{"verifier": "numeric", "args": {"tolerance": 1}}], "c*": [{"verifier": "exact"}]}
+def test_the_pattern_that_spells_out_most_and_the_row_for_the_rest() -> None:
+    sources = {"c*": [{"verifier": "exact"}], "chart_*": [{"verifier": "numeric", "args": {"tolerance": 1}}]}
     assert _grade(sources, "\\boxed{5.5}", source="chart_bar")[0].rule == "tolerance"
     assert _grade(sources, "\\boxed{5.5}", source="cards")[0].rule == "number"
     assert _grade(sources, "\\boxed{10/2}", source="other") == [Verdict(1.0, "correct", "10/2", "number")]

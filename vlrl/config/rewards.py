@@ -54,7 +54,7 @@ class RewardConfig(Section):
     """What rollouts earn, and the graders that say so."""
 
     sources: dict[str, list[TermConfig]] = {}
-    """Rewards by `data_source`; patterns (`math_*`, `*`) may stand for many, and the first that fits counts.
+    """Rewards by `data_source`; patterns (`math_*`, `*`) stand for many, and what spells out most counts.
 
     The first of a list says whether a rollout is correct; the others add to its reward or are gates. A source
     that none fits has the verifier that each row names.

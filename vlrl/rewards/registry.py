@@ -58,7 +58,7 @@ class Registry:
         self._built: dict[str, Verifier] = {}
 
     def terms_of(self, prompt: Prompt) -> list[Term]:
-        """The rewards of `prompt`: those of the first pattern in the config that fits its source, else the
+        """The rewards of `prompt`: those of the pattern in the config that fits its source best, else the
         verifier that it names itself.
 
         Raises:
@@ -67,10 +67,9 @@ class Registry:
         return [self._term(config, prompt) for config in self._configs(prompt.source)]
 
     def _configs(self, source: str) -> list[TermConfig] | tuple[TermConfig, ...]:
-        for pattern, terms in self._services.config.sources.items():
-            if fnmatchcase(source, pattern):
-                return terms
-        return _DEFAULT
+        sources = self._services.config.sources
+        fitting = [pattern for pattern in sources if fnmatchcase(source, pattern)]
+        return sources[max(fitting, key=_letters)] if fitting else _DEFAULT
 
     def _term(self, config: TermConfig, prompt: Prompt) -> Term:
         from_row = config.verifier == ROW
@@ -91,6 +90,11 @@ class Registry:
             return load_verifier(name, config.user_timeout_s, config.user_workers)
         where = prompt.name if from_row else f"rewards.sources, for '{prompt.source}'"
         raise UserError(f"{where}: no verifier '{name}'; {_hint(name)} {', '.join(VERIFIERS)}")
+
+
+def _letters(pattern: str) -> int:
+    """How much of a source a pattern spells out."""
+    return sum(character not in "*?" for character in pattern)
 
 
 def _hint(name: str) -> str:
