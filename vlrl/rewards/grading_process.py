@@ -2,8 +2,8 @@
 
 The supervisor imports math-verify once and serves two requests on a control socket: fork a grader onto a
 socket that comes along, and kill a grader. It stays single-threaded and never runs a comparison, so it
-always answers. A grader reads one (gold, answer) pair at a time, says that it has started, then says how
-they compare; whoever waits kills it when its time is up.
+always answers. A grader reads one (gold, answer) pair at a time, says at which CPU second of its own it has
+started, then how they compare; whoever waits reads the same clock and kills it when its time is up.
 
 Nobody is left behind. A grader asks the kernel to die with the supervisor. The supervisor leaves when its
 control socket closes or its parent changes; it does not use the same kernel request, which would fire
@@ -21,11 +21,12 @@ import signal
 import socket
 import struct
 import sys
+import time
 from multiprocessing.connection import Connection
 
 REQUEST = struct.Struct("<ci")  # b"F" (fork) and 0, or b"K" (kill) and a process id
 REPLY = struct.Struct("<i")  # the process id
-STARTED = b"started"
+STARTED = struct.Struct("<d")  # CPU seconds that the grader had used when it began
 _PARENT_CHECK_S = 1.0
 _PR_SET_PDEATHSIG = 1
 
@@ -97,11 +98,12 @@ def _serve(connection: Connection) -> None:
             request = connection.recv_bytes()
         except (EOFError, OSError):
             return
-        connection.send_bytes(STARTED)
+        connection.send_bytes(STARTED.pack(time.process_time()))
         try:
-            reply: dict[str, bool | str] = {"equal": compare(*json.loads(request))}
+            reply: dict[str, bool | str | float] = {"equal": compare(*json.loads(request))}
         except Exception as error:  # whatever broke is told to the one who asked
             reply = {"error": f"{type(error).__name__}: {error}"[:300]}
+        reply["cpu"] = time.process_time()
         connection.send_bytes(json.dumps(reply).encode())
 
 
