@@ -22,7 +22,11 @@ import socket
 import struct
 import sys
 import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import Any
+
+from vlrl.rewards.math_input import math_input
 
 REQUEST = struct.Struct("<ci")  # b"F" (fork) and 0, or b"K" (kill) and a process id
 REPLY = struct.Struct("<i")  # the process id
@@ -108,7 +112,7 @@ def _serve(connection: Connection) -> None:
 
 
 def compare(gold: str, answer: str) -> bool:
-    """math-verify's comparison, its own alarms off: they cannot be shorter than a second.
+    """math-verify's comparison of both in its notation, its alarms off: they cannot be shorter than a second.
 
     math-verify takes what sympy raises on the way, MemoryError included, for "not equal". So an answer
     that fails at the memory cap counts as wrong; it is an error only where it ends or stalls the process.
@@ -118,20 +122,51 @@ def compare(gold: str, answer: str) -> bool:
     """
     from math_verify import verify
 
-    expected = _parse_gold(gold)
+    from vlrl.rewards.solution_sets import same_solutions
+
+    pair = math_input(gold, answer)
+    if pair is None:
+        return False
+    expected = _parse_gold(pair[0])
     if not expected:
         raise ValueError(f"the ground truth {gold[:100]!r} cannot be parsed")
-    return bool(verify(expected, _parse(answer), timeout_seconds=None, raise_on_error=True))
+    given = _parse(pair[1])
+    return bool(verify(expected, given, timeout_seconds=None)) or same_solutions(*pair, _first_parsed)
 
 
 def _parse(text: str) -> list[object]:
     from math_verify import parse
 
     # In a box, the text is one expression to be read whole, not prose to be searched for a number.
-    return list(parse(f"\\boxed{{{text}}}", parsing_timeout=None, raise_on_error=True))
+    found = parse(f"\\boxed{{{text}}}", _reading(), parsing_timeout=None, raise_on_error=True)
+    return [_with_imaginary_unit(reading) for reading in found]
+
+
+def _with_imaginary_unit(reading: Any) -> Any:
+    """math-verify reads i as a variable."""
+    from sympy import Eq, I
+
+    names = {symbol: I for symbol in getattr(reading, "free_symbols", ()) if symbol.name == "i"}
+    if names and isinstance(reading, Eq):  # which would be false: variables are real to math-verify
+        return Eq(*(side.subs(names) for side in reading.args), evaluate=False)
+    return reading.subs(names) if names else reading
 
 
 _parse_gold = functools.lru_cache(maxsize=256)(_parse)
+
+
+def _first_parsed(text: str) -> Any:
+    return next(iter(_parse(text)), None)
+
+
+@functools.lru_cache(maxsize=1)
+def _reading() -> list[Any]:
+    """How math-verify reads: its defaults, but for its removal of units, which makes 2ab and 2 equal."""
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig
+
+    latex = LatexExtractionConfig()
+    without_units = replace(latex.normalization_config, units=False)
+    return [replace(latex, normalization_config=without_units), ExprExtractionConfig()]
 
 
 def _warm_up() -> None:
