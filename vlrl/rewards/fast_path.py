@@ -84,26 +84,34 @@ def _compare_numbers(gold: str, answer: str) -> bool | None:
 
 def _same_number(left: PlainNumber, right: PlainNumber) -> bool | None:
     if left.percent != right.percent:
-        percent, plain = (left, right) if left.percent else (right, left)
-        if plain.unit != NO_UNIT or plain.counted:
-            return False
-        if percent.value == 100 * plain.value:
-            return True
-        # 50% is 0.5; whether it is also 50 depends on the question, so math-verify says.
-        return True if percent.value == plain.value > 1 and plain.value.denominator == 1 else None
+        return _same_percentage(left, right)
     if left.unit.measures and right.unit.measures:
         if left.unit.measures != right.unit.measures:
             return None if left.value == right.value == 0 else False
         return left.value * left.unit.size == right.value * right.unit.size
     # A unit that one of them leaves out is the other's.
-    if left.value == right.value:
+    return _same_value(left.value, right.value)
+
+
+def _same_percentage(left: PlainNumber, right: PlainNumber) -> bool | None:
+    """A percentage and a plain number: 50% is 0.5. Whether it is also 50 depends on the question."""
+    percent, plain = (left, right) if left.percent else (right, left)
+    if plain.unit != NO_UNIT or plain.counted:
+        return False
+    if percent.value == plain.value:
+        # Taken for so where the gold has the sign, or like math-verify where the number is whole.
+        return True if plain.value > 1 and (left.percent or plain.value.denominator == 1) else None
+    return _same_value(percent.value / 100, plain.value)
+
+
+def _same_value(left: Fraction, right: Fraction) -> bool | None:
+    if left == right:
         return True
-    difference = abs(left.value - right.value)
-    if left.value.denominator == right.value.denominator == 1:
+    if left.denominator == right.denominator == 1:
         return False
     # But not such as are small themselves: 0.00000123 is not 0.0000012.
-    close = max(min(_ROUNDING, abs(left.value) / 10**5), abs(left.value) / 10**12)
-    return None if difference < close else False
+    close = max(min(_ROUNDING, abs(left) / 10**5), abs(left) / 10**12)
+    return None if abs(left - right) < close else False
 
 
 def _same_phrase(gold: str, answer: str) -> bool | None:

@@ -37,8 +37,8 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
         (r"\)\^\{?(?:T|\\top)\}?$", ")"),
         (r"(?<![A-Za-z\\])_?\{?\}?_?C\(([0-9]+),([0-9]+)\)", r"\\binom{\1}{\2}"),
         (r"(?<![A-Za-z\\])P\(([0-9]+),([0-9]+)\)", r"\\frac{\1!}{(\1-\2)!}"),
-        (r"\{?\}?_\{?([0-9]+)\}? ?C_\{?([0-9]+)\}?", r"\\binom{\1}{\2}"),
-        (r"\{?\}?_\{?([0-9]+)\}? ?P_\{?([0-9]+)\}?", r"\\frac{\1!}{(\1-\2)!}"),
+        (r"(?:\{?\}?_|\^)\{?([0-9]+)\}? ?C_\{?([0-9]+)\}?", r"\\binom{\1}{\2}"),
+        (r"(?:\{?\}?_|\^)\{?([0-9]+)\}? ?P_\{?([0-9]+)\}?", r"\\frac{\1!}{(\1-\2)!}"),
         (r"(?<=[)\]]) ?U ?(?=[(\[])", r"\\cup "),
         (r"\\mathbb ?\{?R\}? ?- ?\\\{", r"\\mathbb{R}\\setminus\\{"),
         (r"^\](?=.*[\[\]]$)", "("),
@@ -49,6 +49,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
 # A point by its name, and roots by their numbers.
 _POINT = re.compile(r"^[A-Z](?=\()")
 _INDEXED = re.compile(r"(?<![A-Za-z\\])([a-z])_\{?[0-9]\}? ?=")
+_ASSIGNMENT = re.compile(r" ?([a-z])=([^=]+)")
 _FUNCTION = re.compile(r"^[fgh]\(x\)=")
 
 
@@ -64,6 +65,8 @@ def math_input(gold: str, answer: str) -> tuple[str, str] | None:
         answer = f"({answer})\\cdot\\frac{{{(other.size / unit.size).numerator}}}{{{(other.size / unit.size).denominator}}}"
     if gold.startswith("("):
         answer = _POINT.sub("", answer)
+    if answer.startswith("("):
+        gold = _in_order(gold)
     if not re.search(r"[a-z]_\{?[0-9]", gold):
         answer = _INDEXED.sub(r"\1=", answer)
     if gold.startswith("y=") or answer.startswith("y="):
@@ -71,6 +74,13 @@ def math_input(gold: str, answer: str) -> tuple[str, str] | None:
     if not ("\\pi" in gold and "\\pi" in answer) and "\\pi" in gold + answer:
         gold, answer = _in_radians(gold), _in_radians(answer)
     return _rewritten(gold), _rewritten(answer)
+
+
+def _in_order(text: str) -> str:
+    """x=1, y=2 as (1,2): beside a tuple the order counts. Anything else as it is."""
+    found = [_ASSIGNMENT.fullmatch(part) for part in text.split(",")]
+    names = {match[1] for match in found if match}
+    return f"({','.join(match[2] for match in found if match)})" if len(names) == len(found) > 1 else text
 
 
 def _split_unit(text: str) -> tuple[str, Unit | None]:
@@ -81,8 +91,8 @@ def _split_unit(text: str) -> tuple[str, Unit | None]:
     rest, in_text, bare, power = match.groups()
     words = " ".join((in_text or bare or "").lower().split())
     unit = read_unit(f"{words}^{power}" if power else words)
-    if unit is not None and unit.measures:
-        return rest, unit
+    if unit is not None:
+        return rest, unit if unit.measures else None
     return (rest, None) if in_text and is_counted(words) else (text, None)
 
 

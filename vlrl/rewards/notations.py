@@ -7,7 +7,7 @@ from vlrl.rewards.moments import spoken
 
 _BASES = "two three four five six seven eight nine ten eleven twelve".split()
 _NUMERAL = re.compile(
-    r"\(?(?P<digits>[0-9a-z,]*[0-9][0-9a-z,]*) ?\)?"
+    r"\(?(?P<digits>[0-9a-z][0-9a-z, ]*?) ?\)?"
     rf"(?:_ ?\{{? ?\(?(?:base )?(?P<base>[0-9]{{1,2}}|{'|'.join(_BASES)})\)? ?\}}?"
     r"| ?\(?(?:in )?base (?P<spoken>[0-9]{1,2})\)?)"
 )
@@ -28,8 +28,11 @@ def _read_numeral(text: str) -> tuple[str, int] | None:
     if match is None:
         return None
     base = match["base"] or match["spoken"]
-    digits = match["digits"].replace(",", "").lstrip("0") or "0"
-    return digits, _BASES.index(base) + 2 if base in _BASES else int(base)
+    digits = re.sub("[, ]", "", match["digits"]).lstrip("0") or "0"
+    radix = _BASES.index(base) + 2 if base in _BASES else int(base)
+    # x_2 is a variable: its x is no digit.
+    valid = radix <= 36 and all(int(digit, 36) < radix for digit in digits)
+    return (digits, radix) if valid else None
 
 
 def same_ratio(gold: str, answer: str) -> bool | None:

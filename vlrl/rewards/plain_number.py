@@ -33,10 +33,11 @@ _POWER_OF_TEN = re.compile(
     r"(?:(?:\\times|\\cdot|\*| x) ?10\^(?:\{(?P<braced>[+-]?[0-9]{1,3})\}|(?P<bare>[0-9]))"
     r"|[eE](?P<short>[+-]?[0-9]{1,3}))(?P<tail>.*)"
 )
-_TEXT_TAIL = re.compile(r"\\(?:text|mbox|mathrm|textrm|rm|operatorname) ?\{([^{}\\]*)\}")
+_TEXT_TAIL = re.compile(r"\\(?:text|mbox|mathrm|textrm|rm|operatorname) ?\{((?:[^{}\\]|\{[^{}]*\})*)\}")
 _CURRENCY = re.compile(
     r"([+-]?) ?(?:\\text ?\{ ?)?(\\?\$|€|£|\\pounds|\\euro|(?:USD|EUR|GBP)(?= ?\}?[0-9 ]))(?: ?\})? ?"
 )
+_DEGREES = re.compile(r"(?:\^\\circ|\\degree)(?: ?(?:\\(?:text|mathrm) ?\{ ?)?([CF]) ?\}?)?")
 _CURRENCY_TAIL = {"\\$": "dollar", "$": "dollar", "€": "euro", "£": "pound", "¢": "cent", "\\text{¢}": "cent"}
 _CURRENCIES = {"\\pounds": "pound", "\\euro": "euro", "USD": "dollar", "EUR": "euro", "GBP": "pound"}
 
@@ -47,19 +48,21 @@ _SMALL = (
 )
 _WORDS = {word: Fraction(value) for value, word in enumerate(_SMALL.split())}
 _WORDS |= {"seventeen": Fraction(17), "eighteen": Fraction(18), "nineteen": Fraction(19)}
-_WORDS |= {
-    f"{ten}ty": Fraction(10 * i) for i, ten in enumerate("twen thir for fif six seven eigh nine".split(), 2)
-}
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_WORDS |= {word: Fraction(10 * tens) for tens, word in enumerate(_TENS.split(), 2)}
 _WORDS |= {"one half": Fraction(1, 2), "one third": Fraction(1, 3), "one quarter": Fraction(1, 4)}
+_WORDS |= {
+    f"{word} {scale}": _WORDS[word] * size for word in _SMALL.split() for scale, size in _SCALES.items()
+}
 
 # What is counted is one to four words, none of which could change the number.
-_COUNTED = re.compile(r"[a-z]{3,}(?:[ -][a-z]+){0,3}")
-_CHANGING = frozenset(
-    "or and to less more fewer not mod modulo base times percent squared cubed factorial half halves third thirds "
-    "quarter quarters fourths fifths tenths hundredths log sin cos tan sqrt exp inf infinity div over plus minus by "
-    "dozens hundreds thousands millions pairs remainder choose root above below out of at least most than if when "
-    "for where with from until before after past the".split()
-) | _SCALES.keys()  # fmt: skip
+_COUNTED = re.compile(r"[a-z]{2,}(?:[ -][a-z]+){0,3}")
+_CHANGING_WORDS = """
+or and to less more fewer not mod modulo base times percent squared cubed factorial half halves third thirds
+quarter quarters fourths fifths tenths hundredths log sin cos tan sqrt exp inf infinity div over plus minus by
+dozens hundreds thousands millions pairs remainder choose root above below out least most than between negative
+"""
+_CHANGING = frozenset(_CHANGING_WORDS.split()) | _SCALES.keys()
 
 
 @dataclass(slots=True, frozen=True)
@@ -150,8 +153,8 @@ def _read_tail(rest: str) -> PlainNumber | None:
     tail = rest.strip()
     if tail in ("", "%", "\\%"):
         return PlainNumber(Fraction(1), percent=tail != "")
-    if tail in ("^\\circ", "\\degree", "^\\circ\\text{}"):
-        return PlainNumber(Fraction(1), unit=Unit((("degree", 1),), Fraction(1)))
+    if degrees := _DEGREES.fullmatch(tail):
+        return PlainNumber(Fraction(1), unit=Unit(((degrees[1] or "degree", 1),), Fraction(1)))
     words = _CURRENCY_TAIL.get(tail) or _spoken(tail).replace(" ^", "^").replace("^ ", "^").strip("~")
     scale, _, unscaled = words.partition(" ")
     factor = Fraction(_SCALES.get(scale, 1))
@@ -166,11 +169,14 @@ def _read_tail(rest: str) -> PlainNumber | None:
     unit = read_unit(words)
     if unit is not None:
         return PlainNumber(factor, unit=unit)
-    return PlainNumber(factor, counted=words) if is_counted(words) else None
+    # So are two or three of them: "2 ab".
+    named = "\\" in tail or len(words.split(" ")[0]) > 3
+    return PlainNumber(factor, counted=words) if named and is_counted(words) else None
 
 
 def is_counted(words: str) -> bool:
     """Whether lower-case words after a number leave its value as it is: "marbles", "different ways"."""
+    words = words.strip("()")
     return bool(_COUNTED.fullmatch(words)) and _CHANGING.isdisjoint(re.split("[ -]", words))
 
 

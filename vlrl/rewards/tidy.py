@@ -30,10 +30,11 @@ _WITH_COMMANDS = tuple(
         (r"\\rbrace(?![A-Za-z])", r"\\}"),
         (r"\\colon(?![A-Za-z])", ":"),
         (r"\\varnothing(?![A-Za-z])", r"\\emptyset"),
-        (r"\^ ?\{ ?\\circ ?\}|\^\\degree|(?<=[0-9])\\degree(?![A-Za-z])", r"^\\circ"),
+        (r"\^ ?\{ ?(?:\\circ|o) ?\}|\^\\degree|(?<=[0-9])\\degree(?![A-Za-z])", r"^\\circ"),
         # Thousands separators that LaTeX spells in two more ways.
         (r",\\!\s*|(?<=[0-9])\\,(?=[0-9]{3}(?![0-9]))", ","),
         (r"(?<!\\)\\!", ""),
+        (r"\\text ?\{ ?(\\?%|\^\\circ) ?\}", r"\1"),
         (r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])", " "),
     )
 )

@@ -53,10 +53,10 @@ euro 1 euro eur
 yen 1 yen
 rupee 1 rupee
 pence 1 pence penny
-newton 1 newton
-joule 1 joule
-watt 1 watt
-volt 1 volt
+newton 1 newton n
+joule 1 joule j
+watt 1 watt w
+volt 1 volt v
 hertz 1 hertz hz
 """
 _BASES: dict[str, tuple[str, Fraction]] = {}
@@ -70,12 +70,14 @@ for _line in _TABLE.split("\n")[1:-1]:
 _ALIASES = {"mph": "mile/hour", "kph": "km/hour", "kmph": "km/hour", "kmh": "km/hour", "kilos": "kg"}
 _SILENT = frozenset(("unit", "units"))
 _POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+_INVERSE = re.compile(r" ([a-z]+)\^\{?-([1-4])\}?$")
 _FACTOR = re.compile(r"(?:(square|sq|cubic|cu)\.? )?([a-z]+)\.?(?: ?(squared|cubed)|\^\{?(-?[1-4])\}?)?")
 
 
 def read_unit(words: str) -> Unit | None:
     """The unit that lower-case words name: "cm^2", "km per hour", "square feet"; None where they do not."""
     words = _ALIASES.get(words, words)
+    words = _INVERSE.sub(r"/\1^\2", words).removesuffix("^1")
     over = re.split(r" ?/ ?| per ", words)
     measures: dict[str, int] = {}
     size = Fraction(1)
