@@ -15,7 +15,7 @@ _OR = re.compile(r"\\(?:text|mbox|mathrm) ?\{ ?(?:or|and) ?\}|\\(?:lor|vee)(?![A
 _PLURAL = re.compile(r"[,;<>]|\\(?:pm|mp|cup|in|le|ge|ne|begin|setminus|emptyset|langle|mathbb)(?![A-Za-z])")
 _SPACES = re.compile(r"\s+")
 _MATHS = re.compile(r"\$+|\\[()\[\]]")
-_AROUND = re.compile(r"\s*([-+*/^=<>(){},\\_|!:])\s*")
+_AROUND = re.compile(r"\s*([-+*/^=<>_])\s*")
 _OPERATION = re.compile(r"[+*/^=<>|!]|[^,(\[{ ]-|\\(?!text|mbox|mathrm|\{|\})[a-zA-Z]")
 _MIN_ECHO = 12  # characters: what repeats a shorter question may be its answer
 
@@ -26,7 +26,7 @@ def degenerate(gold: str, answer: str, question: str = "") -> str | None:
     Hedged is an answer of several alternatives ("A or B", "1, 2, 3") to a gold that is one. An echo repeats
     `question`, or an expression of it that was to be worked out, in a form that is not the gold's.
     """
-    if len(answer) > max(MAX_CHARS, 2 * len(gold)):
+    if too_long(gold, answer):
         return "too_long"
     gold, answer = tidy(gold), tidy(answer)
     if gold == answer:
@@ -40,6 +40,11 @@ def degenerate(gold: str, answer: str, question: str = "") -> str | None:
     if _PLURAL.search(_GROUPED.sub("", gold)) or _OR.search(gold):
         return None
     return None if _is_one(answer) else "hedged"
+
+
+def too_long(gold: str, answer: str) -> bool:
+    """Whether an answer is longer than any that is worth reading."""
+    return len(answer) > max(MAX_CHARS, 2 * len(gold))
 
 
 def _is_one(text: str) -> bool:

@@ -42,7 +42,7 @@ _SHORT_WORDS = frozenset(_SHORT.split())
 _SYNONYMS = {
     phrase: phrases.split("|")[0]
     for phrases in (
-        r"\emptyset|\{\}|\{ \}|empty set|the empty set|no solution|no solutions|no real solution|no real solutions",
+        r"\emptyset|\{\}|empty set|the empty set|no solution|no solutions|no real solution|no real solutions",
         r"\mathbb{R}|\mathbb R|R|all real numbers|all reals|the real numbers|(-\infty,\infty)",
         r"\infty|+\infty|infinity|positive infinity|inf",
         r"-\infty|negative infinity|-infinity|minus infinity|-inf|-\text{infinity}",

@@ -10,7 +10,8 @@ from vlrl.rewards.units import Unit, read_unit
 _TRIG = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _DEGREES = re.compile(r"([0-9]+(?:\.[0-9]+)?|\\frac\{[0-9]+\}\{[0-9]+\}) ?\^ ?\{? ?\\circ ?\}?")
 _TAIL = re.compile(
-    r"(.*[^{ ]) ?(?:\\(?:text|mbox|mathrm) ?\{ ?([^{}]*)\}|(?<= )([a-z]{2,}(?:[ /][a-z]+)*))(?:\^\{?([0-9])\}?)?"
+    r"(.*[^{ ]) ?"
+    r"(?:\\(?:text|mbox|mathrm) ?\{ ?([^{}]*)\}|(?<= )([a-z]{2,}(?:[ /][a-z]+)*))(?:\^\{?([0-9])\}?)?"
 )
 _COLUMN = re.compile(r"\\begin\{([pb]?)matrix\}([^&]*?\\\\[^&]*?)\\end\{\1matrix\}")
 _ARRAY = re.compile(
@@ -62,7 +63,8 @@ def math_input(gold: str, answer: str) -> tuple[str, str] | None:
     if unit is not None and other is not None and unit != other:
         if unit.measures != other.measures:
             return None
-        answer = f"({answer})\\cdot\\frac{{{(other.size / unit.size).numerator}}}{{{(other.size / unit.size).denominator}}}"
+        factor = other.size / unit.size
+        answer = f"({answer})\\cdot\\frac{{{factor.numerator}}}{{{factor.denominator}}}"
     if gold.startswith("("):
         answer = _POINT.sub("", answer)
     if answer.startswith("("):

@@ -2,8 +2,10 @@
 
 import re
 
-_NAMES = "january february march april may june july august september october november december".split()
-_MONTHS = {name[:length]: i for i, name in enumerate(_NAMES, 1) for length in (3, len(name))} | {"sept": 9}
+_NAMES = "january february march april may june july august september october november december"
+_MONTHS = {name[:length]: i for i, name in enumerate(_NAMES.split(), 1) for length in (3, len(name))} | {
+    "sept": 9
+}
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textrm) ?\{([^{}\\]*)\}")
 _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
 _DAY = r"(?P<day>[0-3]?[0-9])(?:st|nd|rd|th)?"

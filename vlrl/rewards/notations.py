@@ -5,7 +5,8 @@ from fractions import Fraction
 
 from vlrl.rewards.moments import spoken
 
-_BASES = "two three four five six seven eight nine ten eleven twelve".split()
+_NAMES = "two three four five six seven eight nine ten eleven twelve"
+_BASES = _NAMES.split()
 _NUMERAL = re.compile(
     r"\(?(?P<digits>[0-9a-z][0-9a-z, ]*?) ?\)?"
     rf"(?:_ ?\{{? ?\(?(?:base )?(?P<base>[0-9]{{1,2}}|{'|'.join(_BASES)})\)? ?\}}?"

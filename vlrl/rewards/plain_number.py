@@ -60,7 +60,8 @@ _COUNTED = re.compile(r"[a-z]{2,}(?:[ -][a-z]+){0,3}")
 _CHANGING_WORDS = """
 or and to less more fewer not mod modulo base times percent squared cubed factorial half halves third thirds
 quarter quarters fourths fifths tenths hundredths log sin cos tan sqrt exp inf infinity div over plus minus by
-dozens hundreds thousands millions pairs remainder choose root above below out least most than between negative
+dozens hundreds thousands millions pairs remainder choose root above below out least most than between
+negative
 """
 _CHANGING = frozenset(_CHANGING_WORDS.split()) | _SCALES.keys()
 

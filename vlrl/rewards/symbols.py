@@ -1,5 +1,7 @@
 """Unicode mathematics as the LaTeX that says the same: x², √2, ½, ≤, ∞."""
 
+# ruff: noqa: RUF001  (symbols that look like letters are what this is about)
+
 import re
 
 _FRACTIONS = {

@@ -12,7 +12,8 @@ _TEXT_RUN = re.compile(r"(?:\\text ?\{[^{}]*\} ?){2,}")
 _TEXT_GROUP = re.compile(r"\\text ?\{([^{}]*)\} ?")
 _INTRODUCTION = re.compile(
     r"(?:\\text ?\{ ?)?(?:the )?(?:final |correct )?answer(?: is)?:?(?: ?\} ?| )(?=[^ ])"
-    r"|\\(?:text|mathrm) ?\{ ?(?:about|approximately|approx\.?|roughly) ?\} ?|(?:about|approximately|roughly) "
+    r"|\\(?:text|mathrm) ?\{ ?(?:about|approximately|approx\.?|roughly) ?\} ?"
+    r"|(?:about|approximately|roughly) "
     r"|\\(?:therefore|approx) ?",
     re.IGNORECASE,
 )
@@ -79,8 +80,4 @@ def tidy(text: str) -> str:
 
 
 def _without_stop(text: str) -> str:
-    return (
-        text[:-1]
-        if text.endswith(".") and not text.endswith(("..", " a.m.", " p.m.", "a.m.", "p.m."))
-        else text
-    )
+    return text[:-1] if text.endswith(".") and not text.endswith(("..", "a.m.", "p.m.")) else text

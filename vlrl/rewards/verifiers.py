@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from vlrl.errors import UserError
-from vlrl.rewards.degenerate import degenerate
+from vlrl.rewards.degenerate import degenerate, too_long
 from vlrl.rewards.fast_path import fast_compare
 from vlrl.rewards.options import among_options, options_of
 from vlrl.rewards.plain_number import PlainNumber, parse_number
@@ -143,7 +143,7 @@ def _decide_here(submission: Submission) -> Verdict | Pair:
     """
     prompt, answer = submission.prompt, submission.answer
     pair = prompt.ground_truth, answer
-    if options := options_of(prompt.extra):
+    if (options := options_of(prompt.extra)) and not too_long(*pair):
         meant = among_options(options, *pair)
         if meant is None:
             return wrong(answer, "choice")
