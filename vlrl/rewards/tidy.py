@@ -4,6 +4,8 @@ import re
 
 from vlrl.rewards.symbols import latex_symbols
 
+# Most answers are numbers, in which there is nothing to tidy.
+_TIDY = re.compile(r"[+-]?[0-9](?:[0-9,./]{0,40}[0-9])?(?:\\?%)?")
 _WRAPPER = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|boldsymbol|bm|underline|mbox|fbox|boxed)"
     r" ?\{([^{}]*)\}"
@@ -55,6 +57,8 @@ _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", 
 
 def tidy(text: str) -> str:
     """`text` without outer `$`, emphasis, text wrappers, spacing and final stop; symbols as LaTeX."""
+    if _TIDY.fullmatch(text):
+        return text
     text = _without_stop(latex_symbols(text.strip()))
     for opening, closing in _DELIMITERS:
         if len(text) > len(opening + closing) and text.startswith(opening) and text.endswith(closing):
