@@ -94,7 +94,7 @@ def test_exact(grader: Grader) -> None:
 
 
 def test_numeric(grader: Grader) -> None:
-    answers = ["41.9", "42.1", "42.11", "$42", "42,41", "forty-two", "4200%"]
+    answers = ["41.9", "42.1", "42.11", "$42", "42,41", "forty-three", "4200%"]
     group = _group("42", *[f"\\boxed{{{a}}}" for a in answers], verifier="numeric", tolerance=0.1)
     expected = ["correct", "correct", "wrong", "correct", "wrong", "wrong", "correct"]
     assert [v.status for v in _verdicts(grader, group)] == expected

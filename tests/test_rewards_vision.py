@@ -65,7 +65,7 @@ WRONG: list[tuple[Verifier, str, dict[str, Any], list[str]]] = [
     (NUMERIC, "5 \\text{ cm}", {}, ["5 mm", "5 \\text{ m}"]),
     (NUMERIC, "2010", {"relative_tolerance": 0.05, "answer_type": "year"}, ["2008", "2010.5", "201000%"]),
     (NUMERIC, "7", {"relative_tolerance": 0.2, "answer_type": "count"}, ["8", "7%", "700%"]),
-    (CHART, "43", {}, ["43.1", "A", "about 43", "What is shown?"]),
+    (CHART, "43", {}, ["43.1", "A", "above 43", "What is shown?"]),
     (CHART, "Yes", {}, ["no", "yes or no", "Yes, No", "maybe", "1"]),
     (CHART, "red", {}, ["red or blue", "red, blue, green", "reddish", "What is shown?", "re d"]),
     (CHART, "Price (USD)", {}, ["Price (EUR)", "Price ("]),

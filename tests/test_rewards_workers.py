@@ -82,6 +82,31 @@ def test_a_bomb_is_an_error_at_its_deadline_and_the_next_answer_is_prompt(pool: 
     assert min(answered) < 0.6
 
 
+def test_a_grader_that_gets_no_processor_is_not_at_its_deadline() -> None:
+    pool = GradingPool(workers=1, timeout_s=0.4, memory_mb=1024)
+    before = {p.pid for p in _processes()}
+    outcomes: list[workers.Outcome] = []
+    try:
+        pool.grade_many([("1", "x")])
+        (grader,) = [p for p in _processes() if p.pid not in before and p.ppid() != os.getpid()]
+        thread = threading.Thread(target=lambda: outcomes.extend(pool.grade_many([("5", BOMB)])))
+        for pause in (1.0, 10.0):
+            used = sum(grader.cpu_times()[:2])
+            if pause == 1.0:
+                thread.start()
+            _wait_until(lambda used=used: sum(grader.cpu_times()[:2]) > used + 0.05)
+            grader.suspend()
+            start = time.monotonic()
+            thread.join(pause)
+            assert thread.is_alive() == (pause == 1.0)  # the first pause is longer than the deadline
+            if pause == 1.0:
+                grader.resume()
+        assert time.monotonic() - start < 9.0  # a process that stays asleep ends at the wall's limit
+    finally:
+        pool.close()
+    assert outcomes[0].error.startswith("timeout") and outcomes[0].seconds < 0.4
+
+
 def test_waiting_in_the_queue_costs_no_time(pool: GradingPool) -> None:
     # Behind four bombs on two workers everything queues for two deadlines.
     outcomes = pool.grade_many([("5", BOMB)] * 4 + [(f"x+{i}", f"{i}+x") for i in range(20)])
@@ -200,7 +225,7 @@ def test_a_batch_whose_graders_hang_ends_at_its_deadline(
     supervised_by: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     supervised_by(HUNG_GRADERS)
-    for name, seconds in {"_START_S": 2.0, "_WAKE_S": 0.4, "_TURN_S": 0.0}.items():
+    for name, seconds in {"_START_S": 2.0, "_WAKE_S": 0.4, "_TURN_S": 0.0, "_ASLEEP_S": 0.0}.items():
         monkeypatch.setattr(workers, name, seconds)
     pool = GradingPool(workers=2, timeout_s=0.01, memory_mb=64)
     start = time.monotonic()

@@ -62,7 +62,10 @@ class RewardConfig(Section):
     workers: int = Field(default=1, gt=0)
     """Grading processes of mathematics."""
     timeout_s: float = Field(default=5.0, gt=0)
-    """Deadline of one grading, counted from its start."""
+    """CPU seconds of its grading process that one grading may use, so that a busy machine fails no answer.
+
+    By the wall clock a grading ends after four times as long, at least two seconds later than that.
+    """
     memory_mb: int = Field(default=1024, gt=0)
     """Address space a grading process may use beyond what it needs to start."""
     user_timeout_s: float = Field(default=60.0, gt=0)

@@ -1,32 +1,58 @@
 """Answers that must never pass, whatever a lenient comparison would make of them."""
 
+import functools
 import re
 
-from vlrl.rewards.fast_path import MAX_CHARS, tidy
+from vlrl.rewards.choices import is_letter, names_several
+from vlrl.rewards.fast_path import MAX_CHARS
+from vlrl.rewards.moments import read_date
+from vlrl.rewards.plain_number import parse_number
+from vlrl.rewards.tidy import tidy
 
 _GROUPED = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _OR = re.compile(r"\\(?:text|mbox|mathrm) ?\{ ?(?:or|and) ?\}|\\(?:lor|vee)(?![A-Za-z])|\b(?:or|and)\b", re.I)
 # A gold that names several values, a range or an order of its own may be answered in as many parts.
-_PLURAL = re.compile(r"[,;<>]|\\(?:pm|mp|cup|in|leq?|geq?|neq?|begin)(?![A-Za-z])")
-_CHOICE_GOLD = re.compile(r"\(?[A-H]\)?")
-_LETTERS = re.compile(r"\b[A-H]\b")
+_PLURAL = re.compile(r"[,;<>]|\\(?:pm|mp|cup|in|le|ge|ne|begin|setminus|emptyset|langle|mathbb)(?![A-Za-z])")
+_SPACES = re.compile(r"\s+")
+_MATHS = re.compile(r"\$+|\\[()\[\]]")
+_AROUND = re.compile(r"\s*([-+*/^=<>_])\s*")
+_OPERATION = re.compile(r"[+*/^=<>|!]|[^,(\[{ ]-|\\(?!text|mbox|mathrm|\{|\})[a-zA-Z]")
+_MIN_ECHO = 12  # characters: what repeats a shorter question may be its answer
 
 
-def degenerate(gold: str, answer: str) -> str | None:
-    """Why `answer` cannot be right: `empty`, `too_long` or `hedged`; None where nothing speaks against it.
+def degenerate(gold: str, answer: str, question: str = "") -> str | None:
+    """Why `answer` cannot be right: `empty`, `too_long`, `hedged` or `echo`; None where nothing says so.
 
-    Hedged is an answer of several alternatives ("A or B", "1, 2, 3") to a gold that is one.
+    Hedged is an answer of several alternatives ("A or B", "1, 2, 3") to a gold that is one. An echo repeats
+    `question`, or an expression of it that was to be worked out, in a form that is not the gold's.
     """
-    if len(answer) > max(MAX_CHARS, 2 * len(gold)):
+    if too_long(gold, answer):
         return "too_long"
     gold, answer = tidy(gold), tidy(answer)
-    if not answer.strip(" \\{}()[].,;$"):
+    if gold == answer:
+        return None
+    if not answer.strip(" \\{}()[].,;$") and not gold.startswith("\\emptyset"):
         return "empty"
-    if _CHOICE_GOLD.fullmatch(gold):
-        return "hedged" if len(set(_LETTERS.findall(answer))) > 1 else None
+    if question and _is_echo(question, answer):
+        return "echo"
+    if is_letter(gold):
+        return "hedged" if names_several(answer) else None
     if _PLURAL.search(_GROUPED.sub("", gold)) or _OR.search(gold):
         return None
-    return "hedged" if _OR.search(answer) or _top_level_parts(_GROUPED.sub("", answer)) > 1 else None
+    return None if _is_one(answer) else "hedged"
+
+
+def too_long(gold: str, answer: str) -> bool:
+    """Whether an answer is longer than any that is worth reading."""
+    return len(answer) > max(MAX_CHARS, 2 * len(gold))
+
+
+def _is_one(text: str) -> bool:
+    """Whether a tidied text gives one value, not several to choose from."""
+    text = _GROUPED.sub("", text)
+    if text.isdigit() or parse_number(text) or read_date(text):
+        return True
+    return not _OR.search(text) and _top_level_parts(text) <= 1
 
 
 def _top_level_parts(text: str) -> int:
@@ -42,3 +68,22 @@ def _top_level_parts(text: str) -> int:
         elif not character.isspace():
             filled = True
     return parts + filled
+
+
+def _is_echo(question: str, answer: str) -> bool:
+    """Whether a tidied answer holds the whole question, or is one of its expressions."""
+    squeezed = _SPACES.sub("", answer)
+    asked = _SPACES.sub("", question).strip("?.:$")
+    if _MIN_ECHO <= len(asked) <= len(squeezed) and asked in squeezed:
+        return True
+    if len(squeezed) < 3 or not _OPERATION.search(answer) or parse_number(answer):
+        return False
+    return squeezed in _expressions(question)
+
+
+@functools.lru_cache(maxsize=64)
+def _expressions(question: str) -> frozenset[str]:
+    """What stands between dollars or blanks, without spaces."""
+    pieces = [tidy(piece) for piece in _MATHS.split(question)]
+    pieces += [word.strip("?.,;:$") for word in _AROUND.sub(r"\1", question).split()]
+    return frozenset(_SPACES.sub("", piece) for piece in pieces)

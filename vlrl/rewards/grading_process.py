@@ -2,8 +2,8 @@
 
 The supervisor imports math-verify once and serves two requests on a control socket: fork a grader onto a
 socket that comes along, and kill a grader. It stays single-threaded and never runs a comparison, so it
-always answers. A grader reads one (gold, answer) pair at a time, says that it has started, then says how
-they compare; whoever waits kills it when its time is up.
+always answers. A grader reads one (gold, answer) pair at a time, says at which CPU second of its own it has
+started, then how they compare; whoever waits reads the same clock and kills it when its time is up.
 
 Nobody is left behind. A grader asks the kernel to die with the supervisor. The supervisor leaves when its
 control socket closes or its parent changes; it does not use the same kernel request, which would fire
@@ -21,11 +21,16 @@ import signal
 import socket
 import struct
 import sys
+import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
+from typing import Any
+
+from vlrl.rewards.math_input import math_input
 
 REQUEST = struct.Struct("<ci")  # b"F" (fork) and 0, or b"K" (kill) and a process id
 REPLY = struct.Struct("<i")  # the process id
-STARTED = b"started"
+STARTED = struct.Struct("<d")  # CPU seconds that the grader had used when it began
 _PARENT_CHECK_S = 1.0
 _PR_SET_PDEATHSIG = 1
 
@@ -97,16 +102,17 @@ def _serve(connection: Connection) -> None:
             request = connection.recv_bytes()
         except (EOFError, OSError):
             return
-        connection.send_bytes(STARTED)
+        connection.send_bytes(STARTED.pack(time.process_time()))
         try:
-            reply: dict[str, bool | str] = {"equal": compare(*json.loads(request))}
+            reply: dict[str, bool | str | float] = {"equal": compare(*json.loads(request))}
         except Exception as error:  # whatever broke is told to the one who asked
             reply = {"error": f"{type(error).__name__}: {error}"[:300]}
+        reply["cpu"] = time.process_time()
         connection.send_bytes(json.dumps(reply).encode())
 
 
 def compare(gold: str, answer: str) -> bool:
-    """math-verify's comparison, its own alarms off: they cannot be shorter than a second.
+    """math-verify's comparison of both in its notation, its alarms off: they cannot be shorter than a second.
 
     math-verify takes what sympy raises on the way, MemoryError included, for "not equal". So an answer
     that fails at the memory cap counts as wrong; it is an error only where it ends or stalls the process.
@@ -116,20 +122,51 @@ def compare(gold: str, answer: str) -> bool:
     """
     from math_verify import verify
 
-    expected = _parse_gold(gold)
+    from vlrl.rewards.solution_sets import same_solutions
+
+    pair = math_input(gold, answer)
+    if pair is None:
+        return False
+    expected = _parse_gold(pair[0])
     if not expected:
         raise ValueError(f"the ground truth {gold[:100]!r} cannot be parsed")
-    return bool(verify(expected, _parse(answer), timeout_seconds=None, raise_on_error=True))
+    given = _parse(pair[1])
+    return bool(verify(expected, given, timeout_seconds=None)) or same_solutions(*pair, _first_parsed)
 
 
 def _parse(text: str) -> list[object]:
     from math_verify import parse
 
     # In a box, the text is one expression to be read whole, not prose to be searched for a number.
-    return list(parse(f"\\boxed{{{text}}}", parsing_timeout=None, raise_on_error=True))
+    found = parse(f"\\boxed{{{text}}}", _reading(), parsing_timeout=None, raise_on_error=True)
+    return [_with_imaginary_unit(reading) for reading in found]
+
+
+def _with_imaginary_unit(reading: Any) -> Any:
+    """math-verify reads i as a variable."""
+    from sympy import Eq, I
+
+    names = {symbol: I for symbol in getattr(reading, "free_symbols", ()) if symbol.name == "i"}
+    if names and isinstance(reading, Eq):  # which would be false: variables are real to math-verify
+        return Eq(*(side.subs(names) for side in reading.args), evaluate=False)
+    return reading.subs(names) if names else reading
 
 
 _parse_gold = functools.lru_cache(maxsize=256)(_parse)
+
+
+def _first_parsed(text: str) -> Any:
+    return next(iter(_parse(text)), None)
+
+
+@functools.lru_cache(maxsize=1)
+def _reading() -> list[Any]:
+    """How math-verify reads: its defaults, but for its removal of units, which makes 2ab and 2 equal."""
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig
+
+    latex = LatexExtractionConfig()
+    without_units = replace(latex.normalization_config, units=False)
+    return [replace(latex, normalization_config=without_units), ExprExtractionConfig()]
 
 
 def _warm_up() -> None:

@@ -9,8 +9,9 @@ from functools import lru_cache
 from vlrl.errors import UserError
 from vlrl.rewards import arguments
 from vlrl.rewards.degenerate import degenerate
-from vlrl.rewards.fast_path import tidy
 from vlrl.rewards.plain_number import PlainNumber, parse_number
+from vlrl.rewards.tidy import tidy
+from vlrl.rewards.units import NO_UNIT, read_unit
 from vlrl.rewards.verifier import AnswerVerifier, Submission, correct, wrong
 from vlrl.trajectory import Prompt, Verdict
 
@@ -21,7 +22,7 @@ _MAX_CHARS = 200
 _GROUP_SPACE = re.compile(r"(?<=[0-9])[\u00a0\u2009\u202f](?=[0-9]{3}(?![0-9]))")
 _US_DOLLAR = re.compile(r"US ?\\?\$")
 _CURRENCY = re.compile(r" ?(?:€|£|¥|\b(?:EUR|GBP|JPY)\b) ?")
-_CURRENCIES = {"€": "euro", "EUR": "euro", "£": "pound sterling", "GBP": "pound sterling"}
+_CURRENCIES = {"€": "euro", "EUR": "euro", "£": "gbp", "GBP": "gbp"}
 # A lone letter only where it touches its digits: 5M is a figure, 5 M may be anything.
 _SHORT_SCALE = re.compile(r"(?<=[0-9])(?:(K|k|M|B|T)| ?(mn|mln|bn|bln|tn|trn))(?![A-Za-z0-9])")
 _SHORT = {"k": "thousand", "m": "million", "b": "billion", "t": "trillion"}
@@ -43,15 +44,18 @@ class Closeness:
 
     def meets(self, target: PlainNumber, given: PlainNumber, text: str) -> bool:
         """Whether `given`, read from `text`, is near enough to `target`."""
-        if target.unit and given.unit and target.unit != given.unit:
-            return False
+        value = given.value
+        if NO_UNIT not in (target.unit, given.unit):
+            if target.unit.measures != given.unit.measures:
+                return False
+            value *= given.unit.size / target.unit.size
         if self.answer_type in ("year", "count"):
-            return given.value == target.value and given.percent == target.percent
-        readings = [given.value]
+            return value == target.value and given.percent == target.percent
+        readings = [value]
         if given.percent != target.percent:
-            readings.append(given.value / 100 if given.percent else given.value * 100)
+            readings.append(value / 100 if given.percent else value * 100)
         if self.scale and _SCALE_WORD.search(text):
-            readings = [given.value / SCALES[self.scale]]
+            readings = [value / SCALES[self.scale]]
         allowed = max(self.absolute, self.relative * abs(target.value))
         return any(abs(reading - target.value) <= allowed for reading in readings)
 
@@ -70,10 +74,12 @@ def read_number(text: str) -> tuple[PlainNumber, str] | None:
         text = text[: currency.start()] + text[currency.end() :]
     text = _SHORT_SCALE.sub(lambda match: " " + _SHORT[match.group().strip()[0].lower()], tidy(text))
     number = parse_number(text)
-    if number is None or (currency and number.unit):
+    if number is None or (currency and number.unit != NO_UNIT):
         return None
     if currency:
-        number = replace(number, unit=_CURRENCIES.get(currency.group().strip(), "yen"))
+        unit = read_unit(_CURRENCIES.get(currency.group().strip(), "yen"))
+        assert unit is not None
+        number = replace(number, unit=unit)
     return number, text
 
 
@@ -95,8 +101,8 @@ def read_closeness(prompt: Prompt) -> Closeness:
 class NumericVerifier(AnswerVerifier):
     """A plain number near the ground truth, as `read_closeness` says.
 
-    A percentage and a plain number compare either way: 45% meets 45 and 0.45. A unit may be left out, not
-    changed. Rules: those of `degenerate`, `tolerance`, `not_a_number`.
+    A percentage and a plain number compare either way: 45% meets 45 and 0.45. A unit may be left out or
+    converted (1.5 km, 1500 m), not changed. Rules: those of `degenerate`, `tolerance`, `not_a_number`.
     """
 
     def check(self, prompt: Prompt) -> None:

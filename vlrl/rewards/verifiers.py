@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-from vlrl.rewards.degenerate import degenerate
-from vlrl.rewards.fast_path import fast_compare, tidy
-from vlrl.rewards.numeric import NumericVerifier
+from vlrl.rewards.degenerate import degenerate, too_long
+from vlrl.rewards.fast_path import fast_compare
+from vlrl.rewards.options import among_options, options_of
+from vlrl.rewards.tidy import tidy
 from vlrl.rewards.verifier import AnswerVerifier, Submission, correct, failed, wrong
-from vlrl.rewards.workers import GradingPool, Outcome
-from vlrl.trajectory import Verdict
-
-__all__ = ["ExactVerifier", "MathVerifier", "NumericVerifier"]
+from vlrl.rewards.workers import GradingPool, Outcome, Pair
+from vlrl.trajectory import Prompt, Verdict
 
 
 class MathVerifier(AnswerVerifier):
@@ -22,11 +21,14 @@ class MathVerifier(AnswerVerifier):
         self._pool = pool
 
     def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
-        verdicts = [_decide_here(s) for s in submissions]
+        decided = [_decide_here(s) for s in submissions]
         # A group's rollouts often agree: each pair goes to the pool once.
-        pairs = list(dict.fromkeys(_pair(s) for s, v in zip(submissions, verdicts, strict=True) if v is None))
+        pairs = list(dict.fromkeys(d for d in decided if not isinstance(d, Verdict)))
         outcomes = dict(zip(pairs, self._pool.grade_many(pairs), strict=True))
-        return [v or _verdict(s, outcomes[_pair(s)]) for s, v in zip(submissions, verdicts, strict=True)]
+        return [
+            d if isinstance(d, Verdict) else _verdict(s, outcomes[d])
+            for s, d in zip(submissions, decided, strict=True)
+        ]
 
 
 class ExactVerifier(AnswerVerifier):
@@ -36,28 +38,42 @@ class ExactVerifier(AnswerVerifier):
     """
 
     def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
-        return [_decide_here(s) or _same_spelling(s) for s in submissions]
+        decided = [_decide_here(s) for s in submissions]
+        return [
+            d if isinstance(d, Verdict) else _same_spelling(s, d)
+            for s, d in zip(submissions, decided, strict=True)
+        ]
 
 
-def _pair(submission: Submission) -> tuple[str, str]:
-    return submission.prompt.ground_truth, submission.answer
+def _decide_here(submission: Submission) -> Verdict | Pair:
+    """The verdict where no grading process is needed, otherwise what is to be compared.
 
-
-def _decide_here(submission: Submission) -> Verdict | None:
-    """The verdict where no grading process is needed."""
-    gold, answer = _pair(submission)
-    if reason := degenerate(gold, answer):
+    Where the prompt brings options, an answer is one of them, by its letter, its text or both.
+    """
+    prompt, answer = submission.prompt, submission.answer
+    pair = prompt.ground_truth, answer
+    if (options := options_of(prompt.extra)) and not too_long(*pair):
+        meant = among_options(options, *pair)
+        if meant is None:
+            return wrong(answer, "choice")
+        pair = meant
+    if reason := degenerate(*pair, _question(prompt)):
         return wrong(answer, reason)
-    equal, rule = fast_compare(gold, answer)
+    equal, rule = fast_compare(*pair)
     if equal is None:
-        return None
+        return pair
     return correct(answer, rule) if equal else wrong(answer, rule)
 
 
-def _same_spelling(submission: Submission) -> Verdict:
-    gold, answer = _pair(submission)
+def _question(prompt: Prompt) -> str:
+    """What the user last said."""
+    return next((m["content"] for m in reversed(prompt.messages) if m["role"] == "user"), "")
+
+
+def _same_spelling(submission: Submission, pair: Pair) -> Verdict:
+    gold, answer = pair
     same = tidy(gold).casefold() == tidy(answer).casefold()
-    return correct(answer, "label") if same else wrong(answer, "different_form")
+    return correct(submission.answer, "label") if same else wrong(submission.answer, "different_form")
 
 
 def _verdict(submission: Submission, outcome: Outcome) -> Verdict:

@@ -2,9 +2,10 @@
 
 A comparison can run for ever in one C call that holds the interpreter lock, so neither a thread nor an
 alarm can stop it; only killing its process can. Here each grader process serves one thread of a pool. The
-deadline runs from the moment the grader says it has started, so a queue or a busy machine's slow wake-up
-never counts against an answer. A batch as a whole has a deadline too: graders that keep dying or hanging
-before they start would otherwise cost a minute an answer.
+deadline runs from the moment the grader says it has started, in CPU seconds of that process: neither a queue
+nor a busy machine counts against an answer. A process that sleeps ends at `wall_limit`. A batch as a whole
+has a deadline too: graders that keep dying or hanging before they start would otherwise cost a minute an
+answer.
 """
 
 import contextlib
@@ -33,7 +34,14 @@ _CONTROL_S = 30.0  # of one fork or kill
 _WAKE_S = 60.0  # of an idle grader to take up a request
 _STALL_S = 30.0  # of a grader that has begun to read or write a message
 _TURN_S = 2.0  # what a grading may cost beside itself: a kill, a fork, a wake-up on a busy machine
+_POLL_S = 0.002  # between looks at a grader whose time is all but used up
+_ASLEEP_S = 2.0  # that a grading may wait for the processor, whatever its deadline
 _GRADINGS_PER_PROCESS = 2000  # then a fresh fork: sympy's caches grow
+
+
+def wall_limit(timeout_s: float) -> float:
+    """Seconds by the wall clock after which a grading of `timeout_s` CPU seconds ends in any case."""
+    return max(4 * timeout_s, timeout_s + _ASLEEP_S)
 
 
 @dataclass(slots=True, frozen=True)
@@ -41,7 +49,7 @@ class Outcome:
     """How one pair compared: `equal`, or `error` where the grader failed (then `equal` is None).
 
     `error` starts with `timeout`, `died`, `refused` (there was no process to grade with) or the name of an
-    exception. `seconds` runs from the start of the grading.
+    exception. `seconds` are CPU seconds of the grading process from the start of the grading.
     """
 
     equal: bool | None
@@ -52,8 +60,8 @@ class Outcome:
 class GradingPool:
     """`workers` grader processes, started at the first grading and shared by every thread that asks.
 
-    `timeout_s` seconds (fractions count) is the deadline of one grading from its start; `memory_mb` MiB
-    caps what a grader may map beyond what it starts with.
+    `timeout_s` CPU seconds (fractions count) is what one grading may use; by the wall clock it ends at
+    `wall_limit(timeout_s)`. `memory_mb` MiB caps what a grader may map beyond what it starts with.
     """
 
     def __init__(self, workers: int, timeout_s: float, memory_mb: int) -> None:
@@ -98,7 +106,7 @@ class GradingPool:
         futures = [self._threads.submit(self._grade, pair) for pair in pairs]
         for future in futures:
             future.add_done_callback(self._count_off)
-        return futures, _START_S + _WAKE_S + turns * (self.timeout_s + _TURN_S)
+        return futures, _START_S + _WAKE_S + turns * (wall_limit(self.timeout_s) + _TURN_S)
 
     def _count_off(self, _: Future[Outcome]) -> None:
         with self._counting:
@@ -140,7 +148,7 @@ class _Worker:
 
     def __init__(self, pid: int, connection: Connection) -> None:
         self.pid, self.connection, self.served = pid, connection, 0
-        self._started = 0.0
+        self._started = self._cpu = 0.0
 
     def start(self, pair: Pair) -> None:
         """Hand over a pair and wait until the grader has begun.
@@ -151,21 +159,32 @@ class _Worker:
         self.connection.send_bytes(json.dumps(pair).encode())
         if not self.connection.poll(_WAKE_S):
             raise TimeoutError(f"grading process {self.pid} did not wake in {_WAKE_S:.0f} s")
-        assert self.connection.recv_bytes() == STARTED
+        (self._cpu,) = STARTED.unpack(self.connection.recv_bytes())
         self._started = time.monotonic()
         self.served += 1
 
     def finish(self, timeout_s: float) -> Outcome:
-        """The outcome, at the latest `timeout_s` after the start."""
+        """The outcome, at the latest when the grading has used `timeout_s` CPU seconds."""
+        used = 0.0
         try:
-            if not self.connection.poll(max(0.0, self._started + timeout_s - time.monotonic())):
-                return Outcome(None, f"timeout: not done after {timeout_s:g} s", timeout_s)
+            while not self.connection.poll(max(_POLL_S, timeout_s - used)):
+                used = self._used()
+                waited = time.monotonic() - self._started
+                if used >= timeout_s or waited >= wall_limit(timeout_s):
+                    return Outcome(None, f"timeout: {used:.3g} CPU seconds used, {waited:.3g} passed", used)
             reply = json.loads(self.connection.recv_bytes())
         except (OSError, EOFError):
-            seconds = time.monotonic() - self._started
-            return Outcome(None, "died: the grading process ended", seconds)
-        seconds = time.monotonic() - self._started
-        return Outcome(reply.get("equal"), reply.get("error", ""), seconds)
+            return Outcome(None, "died: the grading process ended", used)
+        return Outcome(reply.get("equal"), reply.get("error", ""), reply["cpu"] - self._cpu)
+
+    def _used(self) -> float:
+        """CPU seconds since the start.
+
+        Raises:
+            OSError: the process is gone.
+        """
+        # Linux's clock of another process: its complemented id, then 2 for the scheduler's exact count.
+        return time.clock_gettime((~self.pid << 3) | 2) - self._cpu
 
 
 class _Supervisor:

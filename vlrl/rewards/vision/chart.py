@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from vlrl.errors import UserError
 from vlrl.rewards import arguments
 from vlrl.rewards.degenerate import degenerate
-from vlrl.rewards.fast_path import MAX_CHARS, fast_compare, tidy
+from vlrl.rewards.fast_path import MAX_CHARS, fast_compare
 from vlrl.rewards.numeric import Closeness, read_closeness, read_number
+from vlrl.rewards.tidy import tidy
 from vlrl.rewards.verifier import AnswerVerifier, Submission, correct, wrong
 from vlrl.rewards.vision.labels import plain_label, same_label
 from vlrl.trajectory import Prompt, Verdict

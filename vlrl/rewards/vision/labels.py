@@ -4,8 +4,8 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from vlrl.rewards.fast_path import tidy
 from vlrl.rewards.plain_number import parse_number
+from vlrl.rewards.tidy import tidy
 
 MAX_LABEL_CHARS = 2000
 
