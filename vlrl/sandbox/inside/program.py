@@ -4,6 +4,7 @@ Descriptors are the whole interface: 0 is the input, 1 and 2 what is printed, 3 
 and 4 the way to another program. The code comes from a descriptor that is closed before it runs.
 """
 
+import _sitebuiltins
 import atexit
 import builtins
 import contextlib
@@ -39,8 +40,14 @@ PRELOADED = (
 _RAISED = 1
 
 
-def open_streams() -> None:
-    """Make sys's streams, of whatever is 0, 1 and 2 when they are used: once, for all that is forked."""
+def prepare() -> None:
+    """What every program finds: once, for all that is forked.
+
+    The streams are of whatever is 0, 1 and 2 when they are used. `exit` and `quit` are the site module's,
+    which is left out for what it would read.
+    """
+    for name in ("exit", "quit"):
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "the end of the input"))
     sys.stdin = sys.__stdin__ = _stream(0, "r")  # type: ignore[misc]
     sys.stdout = sys.__stdout__ = _stream(1, "w")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _stream(2, "w")  # type: ignore[misc]

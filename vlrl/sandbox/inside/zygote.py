@@ -89,7 +89,7 @@ def _serve(control: socket.socket, options: dict, layers: list[str]) -> None:
     control.send(json.dumps({"layers": layers, "python": sys.version.split()[0]}).encode())
     if "seccomp" not in layers:
         return
-    program.open_streams()
+    program.prepare()
     gc.collect()
     gc.freeze()
     while True:
