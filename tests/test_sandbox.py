@@ -193,6 +193,36 @@ def test_each_test_starts_from_the_same_state(sandbox: Sandbox) -> None:
     assert len({number for _, number in runs}) == 4
 
 
+SPOILING = """import os
+for place in range(3, 64):
+    for act in (lambda: os.pwrite(place, b"\\1spoilt", 0), lambda: os.ftruncate(place, 0)):
+        try:
+            act()
+            print("could write to", place)
+        except OSError:
+            pass
+print(input())"""
+NESTED = "print(input())\nx = " + "+".join(["1"] * 900)
+
+
+@pytest.mark.parametrize(
+    ("code", "outcomes"),
+    [
+        (ECHO, ["passed", "passed", "wrong"]),
+        (SPOILING, ["passed", "passed", "wrong"]),
+        (NESTED, ["passed", "passed", "wrong"]),
+        ("print(", ["exception"] * 3),
+        ("print(input())\n" + f"x = {'x' * (2 << 20)!r}", ["passed", "passed", "wrong"]),
+    ],
+    ids=["short", "spoiling", "nested", "no program", "long"],
+)
+def test_a_programs_tests_share_what_it_compiles_to_and_cannot_change_it(
+    sandbox: Sandbox, code: str, outcomes: list[str]
+) -> None:
+    tests = [Test(input=f"{i}\n", output=str(i % 2)) for i in range(3)]
+    assert [test.outcome for test in _judge(sandbox, code, *tests).tests] == outcomes
+
+
 def test_tests_after_a_failure_are_skipped_where_wished(sandbox: Sandbox) -> None:
     tests = [Test(input="1\n", output=expected) for expected in "1212"]
     outcomes = [test.outcome for test in _judge(sandbox, ECHO, *tests).tests]

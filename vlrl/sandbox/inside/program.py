@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import io
 import json
+import marshal
 import os
 import resource
 import sys
@@ -38,6 +39,9 @@ PRELOADED = (
 )  # fmt: skip
 
 _RAISED = 1
+_WHOLE, _MOST_KEPT = b"\1", 1 << 20  # a program may write at least that much
+
+_Load = Callable[[dict[str, Any]], None]
 
 
 def prepare() -> None:
@@ -54,11 +58,12 @@ def prepare() -> None:
     sys.argv = ["solution.py"]
 
 
-def run(kind: bytes, descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int,
+def run(kind: bytes, kept: bool, descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int,
         processes: int, seccomp: Filter) -> None:  # fmt: skip
     """Become the program whose code and streams are in `descriptors`; never returns.
 
-    `descriptors`: the code, then what becomes 0, 1, 2 and further.
+    `descriptors`: the code, then what becomes 0, 1, 2 and further, where `kept` the last of them what the
+    code compiles to (see `_compiled`).
     """
     status = 125
     try:
@@ -70,7 +75,8 @@ def run(kind: bytes, descriptors: list[int], memory_bytes: int, cpu_s: int, file
         os.closerange(len(descriptors) - 1, 1 << 16)
         limit(memory_bytes, cpu_s, file_bytes, processes)
         seccomp.install()
-        status = _KINDS[kind](code)
+        place = len(descriptors) - 2 if kept else None
+        status = _KINDS[kind](lambda names: exec(_compiled(code, place), names))
     finally:
         os._exit(status)
 
@@ -100,19 +106,19 @@ def _stream(descriptor: int, mode: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(open(descriptor, mode + "b", closefd=False), encoding="utf-8", errors="replace")
 
 
-def _script(code: bytes) -> int:
+def _script(load: _Load) -> int:
     """Run a script to its end, as `python solution.py` would."""
     names = _module("__main__")
-    return _to_the_end(lambda: _load(code, names))
+    return _to_the_end(lambda: load(names))
 
 
-def _call(code: bytes) -> int:
+def _call(load: _Load) -> int:
     """Load a module, call what the input names with its arguments, and write what it returns as JSON."""
     request = json.loads(sys.stdin.buffer.read())
     names = _module("solution")
 
     def work() -> None:
-        _load(code, names)
+        load(names)
         owner = names.get("Solution")
         function = names[request["function"]] if owner is None else getattr(owner(), request["function"])
         value = function(*request["arguments"])
@@ -122,23 +128,23 @@ def _call(code: bytes) -> int:
     return _to_the_end(work)
 
 
-def _candidate(code: bytes) -> int:
+def _candidate(load: _Load) -> int:
     """Load a module and answer calls of the function that the input names."""
     entry = sys.stdin.read()
     names = _module("solution")
 
     def work() -> None:
-        _load(code, names)
+        load(names)
         remote.serve(entry, names)
 
     return _to_the_end(work)
 
 
-def _checker(code: bytes) -> int:
+def _checker(load: _Load) -> int:
     """Run tests in which `candidate` is another program's function."""
     names = _module("tests")
     names["candidate"] = remote.proxy(names)
-    return _to_the_end(lambda: _load(code, names))
+    return _to_the_end(lambda: load(names))
 
 
 _KINDS = {SCRIPT: _script, CALL: _call, CANDIDATE: _candidate, CHECKER: _checker}
@@ -150,8 +156,26 @@ def _module(name: str) -> dict[str, Any]:
     return module.__dict__
 
 
-def _load(code: bytes, names: dict[str, Any]) -> None:
-    exec(compile(code, "solution.py", "exec"), names)
+def _compiled(code: bytes, place: int | None) -> types.CodeType:
+    """What the code compiles to: from the file `place`, where a test before this one has left it there.
+
+    The file is closed before the code runs, so that no program can write to it.
+    """
+    kept = b"" if place is None else _whole(place)
+    if kept.startswith(_WHOLE):
+        compiled: types.CodeType = marshal.loads(kept[1:])
+    else:
+        compiled = compile(code, "solution.py", "exec")
+        form = b""
+        if place is not None:
+            with contextlib.suppress(ValueError):  # nested too deeply for it
+                form = marshal.dumps(compiled)
+        if place is not None and 0 < len(form) < _MOST_KEPT:
+            os.pwrite(place, form, 1)
+            os.pwrite(place, _WHOLE, 0)  # last, should the process be killed in between
+    if place is not None:
+        os.close(place)
+    return compiled
 
 
 def _plain(value: object) -> object:
