@@ -1,28 +1,32 @@
-"""Programs a second through the sandbox, beside a fresh interpreter and LiveCodeBench's way; both unguarded.
+"""Programs a second through the sandbox, beside three that guard nothing.
 
     python benchmarks/sandbox.py
 
-The program reads 1,000 integers and counts them. "spawn" starts `python -I -S` for each test; "manager" is
-the pattern of LiveCodeBench's evaluator: for each program a `multiprocessing.Manager` and a process that
-runs all its tests in itself, with standard input and output replaced. Each side has the same number of
-workers; rounds alternate between the sides.
+The program reads 1,000 integers and counts them. "spawn" starts `python -I -S` for each test. "livecodebench"
+does what LiveCodeBench's evaluator does for each program (benchmarks/livecodebench_way.py says what), in a
+pool of processes as it does; all tests of a program share a process there. "floor" forks a bare interpreter
+for each test (benchmarks/fork_floor.py): less than that no process a test can cost. Each side has the same
+number of workers; rounds alternate between the sides.
 """
 
 import argparse
-import io
+import json
 import multiprocessing
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from unittest import mock
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
+import livecodebench_way
 from rich.console import Console
 from rich.table import Table
 
 from vlrl.config.sandbox import SandboxConfig
+from vlrl.sandbox.interpreter import find_interpreter
 from vlrl.sandbox.pool import Sandbox
 from vlrl.sandbox.programs import Program, Test
 
@@ -42,28 +46,36 @@ def main() -> None:
     expected = subprocess.run(
         [sys.executable, "-c", CODE], input=INPUT, capture_output=True, text=True, check=True
     ).stdout
-    with (
-        Sandbox(SandboxConfig(workers=arguments.workers)) as sandbox,
-        ThreadPoolExecutor(arguments.workers) as threads,
-    ):
+    config, workers = SandboxConfig(workers=arguments.workers), arguments.workers
+    with ExitStack() as stack:
+        # Processes first, from a process that has no threads yet.
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"))
+        stack.enter_context(pool)
+        list(pool.map(abs, range(workers)))
+        threads = stack.enter_context(ThreadPoolExecutor(workers))
+        forkers = [stack.enter_context(_forker(config, expected)) for _ in range(workers)]
+        sandbox = stack.enter_context(Sandbox(config))
         layers = sandbox.start()
         sides: dict[str, Side] = {
             "sandbox": lambda programs, tests: _sandbox(sandbox, expected, programs, tests),
             "spawn": lambda programs, tests: _spawn(threads, expected, programs, tests),
-            "manager": lambda programs, tests: _manager(threads, expected, programs, tests),
+            "livecodebench": lambda programs, tests: _livecodebench(pool, expected, programs, tests),
+            "floor": lambda programs, tests: _floor(forkers, programs, tests),
         }
         table = Table(
             "tests a program",
             *(f"{name}, programs/s" for name in sides),
-            "times spawn",
-            "times manager",
-            title=f"{arguments.workers} workers, median of {arguments.rounds} rounds",
+            *(f"times {name}" for name in list(sides)[1:]),
+            title=f"{workers} workers, median of {arguments.rounds} rounds",
         )
         for tests, programs in ((1, arguments.programs), (10, arguments.programs // 4), (50, 8)):
             rates = _measure(sides, programs, tests, arguments.rounds)
             ours = rates["sandbox"]
-            ratios = [f"{ours / rates[name]:.1f}" for name in ("spawn", "manager")]
+            ratios = [f"{ours / rates[name]:.2g}" for name in list(sides)[1:]]
             table.add_row(str(tests), *(f"{rate:.0f}" for rate in rates.values()), *ratios)
+        for forker in forkers:
+            assert forker.stdin is not None
+            forker.stdin.close()
     Console().print(table)
     print(f"layers: {', '.join(layers)}")
     print("Kimi k1.5's sandbox (table 3): 0.04 s to start a container, 120 a second on 16 cores")
@@ -101,25 +113,32 @@ def _spawn(threads: ThreadPoolExecutor, expected: str, programs: int, tests: int
     return sum(threads.map(one, range(programs)))
 
 
-def _manager(threads: ThreadPoolExecutor, expected: str, programs: int, tests: int) -> int:
-    def one(_: int) -> int:
-        with multiprocessing.Manager() as manager:
-            results = manager.list()
-            process = multiprocessing.Process(target=_run_tests, args=(results, tests, expected))
-            process.start()
-            process.join(30)
-            return sum(results)
-
-    return sum(threads.map(one, range(programs)))
+def _livecodebench(pool: Executor, expected: str, programs: int, tests: int) -> int:
+    pairs = [(INPUT, expected)] * tests
+    judged = [pool.submit(livecodebench_way.judge, CODE, pairs) for _ in range(programs)]
+    return sum(result is True for future in judged for result in future.result())
 
 
-def _run_tests(results: "list[bool]", tests: int, expected: str) -> None:
-    code = compile(CODE, "solution.py", "exec")
-    for _ in range(tests):
-        printed = io.StringIO()
-        with mock.patch("sys.stdin", io.StringIO(INPUT)), mock.patch("sys.stdout", printed):
-            exec(code, {"__name__": "__main__"})
-        results.append(printed.getvalue() == expected)
+def _forker(config: SandboxConfig, expected: str) -> "subprocess.Popen[str]":
+    """A server of the floor, under the interpreter that the sandbox uses."""
+    script = str(Path(__file__).parent / "fork_floor.py")
+    command = [find_interpreter(config)[0], "-I", "-S", script]
+    forker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    _tell(forker, json.dumps([CODE, INPUT, expected]))
+    return forker
+
+
+def _floor(forkers: "list[subprocess.Popen[str]]", programs: int, tests: int) -> int:
+    for number, forker in enumerate(forkers):
+        share = programs // len(forkers) + (number < programs % len(forkers))
+        _tell(forker, f"{share} {tests}")
+    return sum(int(forker.stdout.readline()) for forker in forkers if forker.stdout is not None)
+
+
+def _tell(forker: "subprocess.Popen[str]", line: str) -> None:
+    assert forker.stdin is not None
+    forker.stdin.write(line + "\n")
+    forker.stdin.flush()
 
 
 def _arguments() -> argparse.Namespace:

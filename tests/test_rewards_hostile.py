@@ -82,7 +82,10 @@ def test_each_ends_in_time_and_the_next_answer_is_prompt(grader: Grader, capsys:
         verdict = _verdict(grader, answer)
         took.append((time.monotonic() - start, name))
         assert verdict.status in ("wrong", "grader_error", "no_answer"), name
-        assert not verdict.is_error or verdict.rule.startswith(("math: timeout", "math: died")), (name, verdict.rule)
+        assert not verdict.is_error or verdict.rule.startswith(("math: timeout", "math: died")), (
+            name,
+            verdict.rule,
+        )
         start = time.monotonic()
         assert _verdict(grader, f"{number}+5+x^2-{number}").status == "correct", name
         following.append(time.monotonic() - start)

@@ -203,3 +203,49 @@ def test_a_kill_loses_nothing(work: Workplace) -> None:
     assert work.out.read_bytes().startswith(kept)
     assert [r["id"] for r in work.rows()] == list(range(40))
     assert work.run("--resume")["n"] == 40
+
+
+def lose(work: Workplace, *positions: int) -> bytes:
+    """Make the rows at `positions` ones that the sandbox failed; what the file is then."""
+    rows = work.rows()
+    for position in positions:
+        rows[position]["passed"] = False
+        rows[position]["tests"][-1]["outcome"] = "infra_error"
+    work.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return work.out.read_bytes()
+
+
+def test_resume_judges_again_what_the_sandbox_failed(work: Workplace) -> None:
+    """At the beginning, in a row, and last; other rows stay as they are, byte for byte."""
+    programs = [row(i) for i in range(9)] + [row(9, "print(5)")]
+    work.write(*programs[:8])
+    work.run()
+    before = lose(work, 0, 3, 4, 7).splitlines()
+    work.write(*programs)
+    summary = work.run("--resume")
+    assert (summary["n"], summary["passed"], summary["failed"], summary["errors"]) == (10, 9, 1, 0)
+    after = work.out.read_bytes().splitlines()
+    assert [json.loads(line)["id"] for line in after] == list(range(10))
+    assert [after[i] == before[i] for i in range(8)] == [i not in (0, 3, 4, 7) for i in range(8)]
+    assert sorted(path.name for path in work.out.parent.iterdir()) == ["out.jsonl", "programs.jsonl"]
+
+
+def test_a_kill_while_rows_are_judged_again_loses_nothing(work: Workplace) -> None:
+    work.write(*(row(i, f"import time\ntime.sleep({i})\nprint(4)") for i in (0, 0, 3)))
+    work.run()
+    before = lose(work, 1, 2)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vlrl.cli", *work.command("--resume")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    scratch = work.out.with_name(".out.jsonl.retry")
+    until = time.monotonic() + 30
+    while not (scratch.exists() and scratch.read_bytes().count(b"\n") >= 2):
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(timeout=10)
+    assert work.out.read_bytes() == before
+    assert work.run("--resume")["passed"] == 3
+    assert not scratch.exists()

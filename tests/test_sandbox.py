@@ -71,6 +71,9 @@ def _call(sandbox: Sandbox, code: str, arguments: str, output: str) -> str:
         ("if __name__ == '__main__':\n    print('hello')", "passed"),
         ("import sys\nprint('hello')\nsys.exit(0)", "passed"),
         ("import sys\nprint('hello')\nsys.exit()", "passed"),
+        ("print('hello')\nexit()", "passed"),
+        ("print('hello')\nquit(0)", "passed"),
+        ("print('hello')\nexit(1)", "exception"),
         ("import atexit\natexit.register(print, 'hello')", "passed"),
         ("import threading\nthreading.Timer(0.05, print, ('hello',)).start()", "passed"),
         (COROUTINE, "passed"),
@@ -188,6 +191,36 @@ def test_each_test_starts_from_the_same_state(sandbox: Sandbox) -> None:
     runs = [sandbox.execute(code).output.split() for _ in range(4)]
     assert {seen for seen, _ in runs} == {"False"}
     assert len({number for _, number in runs}) == 4
+
+
+SPOILING = """import os
+for place in range(3, 64):
+    for act in (lambda: os.pwrite(place, b"\\1spoilt", 0), lambda: os.ftruncate(place, 0)):
+        try:
+            act()
+            print("could write to", place)
+        except OSError:
+            pass
+print(input())"""
+NESTED = "print(input())\nx = " + "+".join(["1"] * 900)
+
+
+@pytest.mark.parametrize(
+    ("code", "outcomes"),
+    [
+        (ECHO, ["passed", "passed", "wrong"]),
+        (SPOILING, ["passed", "passed", "wrong"]),
+        (NESTED, ["passed", "passed", "wrong"]),
+        ("print(", ["exception"] * 3),
+        ("print(input())\n" + f"x = {'x' * (2 << 20)!r}", ["passed", "passed", "wrong"]),
+    ],
+    ids=["short", "spoiling", "nested", "no program", "long"],
+)
+def test_a_programs_tests_share_what_it_compiles_to_and_cannot_change_it(
+    sandbox: Sandbox, code: str, outcomes: list[str]
+) -> None:
+    tests = [Test(input=f"{i}\n", output=str(i % 2)) for i in range(3)]
+    assert [test.outcome for test in _judge(sandbox, code, *tests).tests] == outcomes
 
 
 def test_tests_after_a_failure_are_skipped_where_wished(sandbox: Sandbox) -> None:

@@ -76,7 +76,15 @@ class Lane:
                     return
                 continue
             batch = list(some)
-            done = self._worker.run([_job(code, program, test) for test in batch], _judging(batch, enough))
+            compiled = None
+            if len(batch) > 1 and program.language == "python":
+                compiled = os.memfd_create("compiled")
+            try:
+                jobs = [_job(code, program, test, compiled) for test in batch]
+                done = self._worker.run(jobs, _judging(batch, enough))
+            finally:
+                if compiled is not None:
+                    os.close(compiled)
             if done < len(batch):
                 return
 
@@ -135,12 +143,12 @@ def _pipe() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(read, "rb", buffering=0), os.fdopen(write, "wb", buffering=0)
 
 
-def _job(code: int, program: Program, test: Test) -> Job:
+def _job(code: int, program: Program, test: Test, compiled: int | None) -> Job:
     if test.testtype == "stdin":
-        kind = SCRIPT if program.language == "python" else EXECUTABLE
-        return Job(code=code, input=test.input.encode(), limits=program.limits, kind=kind)
-    request = json.dumps({"function": program.fn_name, "arguments": arguments(test)})
-    return Job(code=code, input=request.encode(), limits=program.limits, kind=CALL)
+        kind, text = SCRIPT if program.language == "python" else EXECUTABLE, test.input
+    else:
+        kind, text = CALL, json.dumps({"function": program.fn_name, "arguments": arguments(test)})
+    return Job(code=code, input=text.encode(), limits=program.limits, kind=kind, compiled=compiled)
 
 
 def _result(test: Test, execution: Execution) -> TestResult:

@@ -3,8 +3,9 @@
 import asyncio
 import fcntl
 import json
+import os
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
@@ -79,7 +80,7 @@ def run_code(
     """Judge the programs of `path` into `out`, here or by the service at `url`; the summary as JSON.
 
     Everything is checked before a program runs or a byte is written. `out` has whole rows in the order of
-    the input at any time, and `resume` goes on after them.
+    the input at any time. `resume` first judges those again that the sandbox failed, then goes on after them.
 
     Raises:
         UserError: a row that cannot be run, an `out` that exists (without `resume`) or belongs to another
@@ -89,7 +90,7 @@ def run_code(
     """
     ids = _check_rows(path)
     tally = Tally()
-    length = _check_out(out, ids, resume, tally)
+    length, lost = _check_out(out, ids, resume, tally)
     with ExitStack() as stack:
         judge: Judge
         if url is None:
@@ -101,16 +102,30 @@ def run_code(
             limits = _limits(config, judge.limits)
         stack.enter_context(writing(out))
         file = stack.enter_context(open(out, "ab" if resume else "xb"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--out {out}: another run-code is writing it; wait for its end") from None
+        _lock(file, out)
         file.truncate(length)
         console = Console(stderr=True, highlight=False)
         done = tally.programs.total()
         progress = stack.enter_context(StageProgress("run-code", len(ids), done, console))
-        asyncio.run(_judge_all(path, file, judge, limits, tally, progress))
+        if lost:
+            # A kill leaves `out` as it was; its lock is held to the end, for those who have it open.
+            scratch = out.with_name(f".{out.name}.retry")
+            retried = stack.enter_context(open(scratch, "wb"))
+            _lock(retried, out)
+            asyncio.run(_judge_all(_retries(path, out), retried, judge, limits, tally, progress))
+            os.fsync(retried.fileno())
+            os.replace(scratch, out)
+            file = retried
+        rows = islice(_rows(path), tally.programs.total(), None)
+        asyncio.run(_judge_all((row for _, row in rows), file, judge, limits, tally, progress))
     return json.dumps(tally.summary())
+
+
+def _lock(file: BinaryIO, out: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"--out {out}: another run-code is writing it; wait for its end") from None
 
 
 def _limits(config: SandboxConfig, most: Limits) -> Limits:
@@ -149,14 +164,20 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _check_out(out: Path, ids: list[str | int], resume: bool, tally: Tally) -> int:
-    """Count the rows that are there already; their length in bytes, without a line that a kill cut short."""
+def _check_out(out: Path, ids: list[str | int], resume: bool, tally: Tally) -> tuple[int, bool]:
+    """Count the rows that are there and need not be judged again.
+
+    Returns:
+        The length in bytes of all that are there, without a line that a kill cut short, and whether the
+        sandbox failed any of them.
+    """
     with writing(out):
         if not out.exists():
-            return 0
+            return 0, False
         if not resume:
             raise UserError(f"--out {out}: exists already; add --resume to go on with it, or name another")
         length = rows = 0
+        any_lost = False
         with open(out, "rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
@@ -164,7 +185,9 @@ def _check_out(out: Path, ids: list[str | int], resume: bool, tally: Tally) -> i
                 try:
                     row = json.loads(line)
                     found = row["id"]
-                    tally.add(row)
+                    lost = _lost(row)
+                    if not lost:
+                        tally.add(row)
                 except (ValueError, KeyError, TypeError):
                     raise UserError(f"--out {out}, line {number}: not a row that run-code wrote") from None
                 expected = ids[rows] if rows < len(ids) else None
@@ -175,12 +198,30 @@ def _check_out(out: Path, ids: list[str | int], resume: bool, tally: Tally) -> i
                     )
                 rows += 1
                 length += len(line)
-    return length
+                any_lost |= lost
+    return length, any_lost
+
+
+def _lost(row: dict[str, Any]) -> bool:
+    return any(test["outcome"] == "infra_error" for test in row["tests"])
+
+
+def _retries(path: Path, out: Path) -> Iterator[Row | bytes]:
+    """The lines of `out`, but for those that the sandbox failed the rows that they are of."""
+    with open(out, "rb") as lines:
+        for line, (_, row) in zip(lines, _rows(path), strict=False):  # `out` may end before
+            yield row if _lost(json.loads(line)) else line
 
 
 async def _judge_all(
-    path: Path, file: BinaryIO, judge: Judge, limits: Limits, tally: Tally, progress: StageProgress
+    rows: Iterable[Row | bytes],
+    file: BinaryIO,
+    judge: Judge,
+    limits: Limits,
+    tally: Tally,
+    progress: StageProgress,
 ) -> None:
+    """Write a line for each row, in order; bytes are lines already."""
     under_way: deque[tuple[str | int, asyncio.Task[Report]]] = deque()
 
     async def write_first() -> None:
@@ -193,7 +234,12 @@ async def _judge_all(
         progress.update(tally.programs.total(), tally.programs)
 
     try:
-        for _, row in islice(_rows(path), tally.programs.total(), None):
+        for row in rows:
+            if isinstance(row, bytes):
+                while under_way:
+                    await write_first()
+                file.write(row)
+                continue
             if len(under_way) == _WINDOW:
                 await write_first()
             under_way.append((row.id, asyncio.ensure_future(judge.judge_async(row.program(limits)))))

@@ -70,6 +70,8 @@ class Job:
     pipes: tuple[BinaryIO, ...] = ()
     result: int | None = None
     """Where a build is written to."""
+    compiled: int | None = None
+    """Where the first of several jobs of one program leaves what its code compiles to."""
 
 
 class Worker:
@@ -229,7 +231,7 @@ class _Sent:
         self.input = sealed("input", job.input)
         names = ("output", "error", "result") if job.kind == CALL else ("output", "error")
         self.written = [os.memfd_create(name) for name in names]
-        self.passed = [*self.written, *(() if job.result is None else (job.result,))]
+        self.passed = [*self.written, *(place for place in (job.result, job.compiled) if place is not None)]
 
     def close(self) -> None:
         for descriptor in (self.input, *self.written):
@@ -280,6 +282,7 @@ def _send(control: socket.socket, job: Job) -> _Sent:
     limits = job.limits
     request = REQUEST.pack(
         job.kind,
+        job.compiled is not None,
         limits.cpu_s,
         limits.wall_s,
         limits.memory_mb << 20,

@@ -32,8 +32,8 @@ from .layers import (
     lock_files,
 )
 
-# kind (see `program`), CPU s, wall s, memory bytes, bytes a file
-REQUEST = struct.Struct("=cddQQ")
+# kind (see `program`), whether compiled code is kept, CPU s, wall s, memory bytes, bytes a file
+REQUEST = struct.Struct("=c?ddQQ")
 # wait status, what ended it, CPU s, wall s, largest resident size in KiB
 REPLY = struct.Struct("=icddQ")
 ENDED, CPU, WALL = b"E", b"C", b"W"
@@ -89,13 +89,14 @@ def _serve(control: socket.socket, options: dict, layers: list[str]) -> None:
     control.send(json.dumps({"layers": layers, "python": sys.version.split()[0]}).encode())
     if "seccomp" not in layers:
         return
+    program.prepare()
     gc.collect()
     gc.freeze()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, REQUEST.size, MAX_DESCRIPTORS)
         if not message:
             return
-        kind, cpu_s, wall_s, memory, file_bytes = REQUEST.unpack(message)
+        kind, kept, cpu_s, wall_s, memory, file_bytes = REQUEST.unpack(message)
         pid = os.fork()
         if pid == 0:
             _die_with_parent()
@@ -103,7 +104,7 @@ def _serve(control: socket.socket, options: dict, layers: list[str]) -> None:
             limits = (base + memory, cap, file_bytes, processes)
             if builds:
                 build.run(descriptors, *limits, filters[kind])
-            program.run(kind, descriptors, *limits, filters[kind])
+            program.run(kind, kept, descriptors, *limits, filters[kind])
         reply = _watch(pid, cpu_s, wall_s, control)
         if builds:
             build.deliver(descriptors[-1])

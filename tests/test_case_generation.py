@@ -15,8 +15,8 @@ from vlrl.chat import Message, OpenAIChat
 from vlrl.config.sandbox import SandboxConfig
 from vlrl.config.test_cases import TestCaseConfig
 from vlrl.errors import EngineError, UserError, WaitTimeout
+from vlrl.sandbox.case_generation import Problem, TestCases, check, funnel, generate
 from vlrl.sandbox.pool import Sandbox
-from vlrl.sandbox.test_cases import Problem, TestCases, check, funnel, generate
 
 CONFIG = TestCaseConfig(cases=20, valid_cases=16, generator_cpu_s=1.0, cpu_s=1.0)
 STATEMENT = "Given n and n integers, print their sum."
