@@ -1,15 +1,13 @@
 """Programs as rewards: what is read of a response and of a ground truth, and what each outcome earns."""
 
 import json
-import os
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.processes import Killer
 from vlrl.config.rewards import RewardConfig
 from vlrl.config.sandbox import SandboxConfig
 from vlrl.errors import UserError
@@ -140,35 +138,8 @@ def test_a_lost_sandbox_is_an_error_and_the_next_program_runs() -> None:
     with Grader(RewardConfig(), sandbox=SandboxConfig(workers=1, rerun_timeouts=False)) as grader:
         group = _group(DOUBLE, "```\nimport time\ntime.sleep(8)\n```")
         grader.check([group.prompt])
-        before = _children()
-        assert before
-        over = threading.Event()
-        killer = threading.Thread(target=_kill_children, args=(over,))
-        killer.start()
-        grader.grade([group])
-        over.set()
-        killer.join()
+        with Killer("inside.zygote", every_s=0.5):  # again and again: what is lost once is tried once more
+            grader.grade([group])
         verdict = group.rollouts[0].verdict
         assert verdict is not None and verdict.status == "infra_error" and verdict.reward == 0.0
         assert _grade(grader, DOUBLE, "print(int(input()) * 2)")[0].status == "correct"
-
-
-def _kill_children(over: threading.Event) -> None:
-    """Again and again: a sandbox that is lost once tries once more."""
-    while not over.wait(0.5):
-        for pid in _children():
-            os.kill(pid, signal.SIGKILL)
-
-
-def _children() -> list[int]:
-    """This process's children that run a sandbox."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/stat") as stat, open(f"/proc/{name}/cmdline") as command:
-                parent = int(stat.read().rpartition(")")[2].split()[1])
-                if parent == os.getpid() and "sandbox" in command.read():
-                    found.append(int(name))
-        except OSError:
-            continue
-    return found

@@ -331,8 +331,8 @@ escaped('went on')
 """,
     ),
     Attack(
-        name="killing itself",
-        outcomes=("signal",),
+        name="killing itself, which would look like a fault of the host",
+        outcomes=("exception",),
         code="import signal\nprint('held', flush=True)\nsignal.raise_signal(signal.SIGKILL)",
     ),
     Attack(

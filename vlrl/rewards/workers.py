@@ -13,6 +13,7 @@ import json
 import math
 import os
 import queue
+import signal
 import socket
 import struct
 import subprocess
@@ -266,7 +267,11 @@ class _Supervisor:
             _receive(ours)
         except OSError as error:
             ours.close()
+            process = self._process
             self._drop()
+            # By somebody else, as when memory is short. What ends by itself is broken.
+            if process is not None and process.returncode == -signal.SIGKILL and not self._closed:
+                raise ConnectionResetError("the grading supervisor was killed at its start") from None
             raise EngineError(
                 f"math-verify's grading process did not start ({error}); see its message above"
             ) from None

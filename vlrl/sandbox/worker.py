@@ -149,7 +149,7 @@ class Worker:
             ended = self._process.returncode
             self._kill()
             reason = self._process.stderr.read().decode(errors="replace").strip().rpartition("\n")[2]
-            if ended == -signal.SIGKILL:  # by someone else, as when memory is short
+            if ended in _KILLED:  # by someone else, as when memory is short
                 raise ConnectionResetError("the sandbox process was killed at its start")
             raise EngineError(f"the sandbox process did not start: {reason or 'it said nothing'}")
         self.layers = json.loads(hello)["layers"]
@@ -244,10 +244,11 @@ class _Sent:
         output = _whole(self.written[2 if self.job.kind == CALL else 0])
         full = any(os.fstat(f).st_size > self.job.limits.output_mb << 20 for f in self.written)
         code = os.waitstatus_to_exitcode(wait_status)
+        status = _status(cause, code, error, full)
         return Execution(
-            status=_status(cause, code, error, full),
+            status=status,
             output=output,
-            error=error,
+            error="killed from outside the sandbox" if status == "infra_error" else error,
             exit_code=code if code >= 0 else 128 - code,
             cpu_s=cpu_s,
             wall_s=wall_s,
@@ -312,9 +313,12 @@ def _status(cause: bytes, code: int, error: str, full: bool) -> Status:
         return "ended"
     if _MEMORY_ERROR.search(error):
         return "memory"
+    if code == -signal.SIGKILL:  # which no program can send, so it was the host, short of memory perhaps
+        return "infra_error"
     return "exception" if code > 0 else "signal"
 
 
+_KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)  # itself, or the zygote below it
 _MEMORY_ERROR = re.compile(r"^[\w.]*MemoryError|^OSError: \[Errno 12\]|std::bad_alloc", re.MULTILINE)
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+import signal
 import struct
 from collections.abc import Sequence
 
@@ -161,8 +162,9 @@ def _special(name: str, exec_fd: int | None, build: bool) -> list[_Instruction]:
     if name == "prlimit64":  # of itself, to be told
         reads = [*_require(_argument(2), 0), *_require(_argument(2, high=True), 0)]
         return [*_require(_argument(0), 0), *reads, _returns(_ALLOW)]
-    if name == "tgkill":  # raise and abort
-        return [_argument(0), *_only(_OWN_PID)]
+    if name == "tgkill":  # raise and abort; who is killed was killed from outside
+        spared = [_argument(2), (_EQUAL, 0, 1, signal.SIGKILL), _returns(_error(errno.EPERM))]
+        return [*spared, _argument(0), *_only(_OWN_PID)]
     assert name == "execveat"
     if exec_fd is None:
         return [_returns(_error(errno.EPERM))]

@@ -63,8 +63,11 @@ def main(arguments: str, control_fd: int) -> None:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # where memory runs out, programs go first
     if "pid" in namespaces and os.fork():
-        os.wait()  # what is forked from here on lives in the new namespace and ends with its first process
-        os._exit(0)
+        _, status = (
+            os.wait()
+        )  # what is forked from here on lives in the new namespace and ends with its first
+        code = os.waitstatus_to_exitcode(status)
+        os._exit(code if code >= 0 else 128 - code)
     _die_with_parent()
     _serve(control, options, layers)
 
