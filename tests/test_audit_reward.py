@@ -11,6 +11,8 @@ from vlrl.config.load import GradingConfig
 from vlrl.rewards.audit.audit import CONTROL, Audit, audit_reward
 from vlrl.trajectory import Prompt
 
+MATH500 = Path(__file__).parents[2] / "shared" / "data" / "math500" / "test.jsonl"
+
 # What rewards look like in a hurry.
 CARELESS = '''
 def contains(submission):
@@ -84,6 +86,8 @@ def test_the_built_in_verifiers_of_answers_are_clean(tmp_path: Path) -> None:
     prompts = [
         *map(_prompt, ("42", "x+1", "\\frac{3}{4}", "(1,2)", "[0,1)", "\\text{even}", "\\$18.90", "0")),
         _prompt("B", options=["12 cm", "13 cm", "14 cm"]),
+        _prompt("\\text{(C)}"),
+        _prompt("1+2i"),
         _prompt("red", "exact"),
         _prompt("0.35", "numeric", tolerance=0.01),
     ]
@@ -140,3 +144,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     captured = capsys.readouterr()
     assert "text_or" in captured.err and not json.loads(captured.out.splitlines()[-1])["clean"]
     assert main(["audit-reward", str(rows), "--limit", "0", "--out", str(tmp_path / "x.jsonl")]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MATH500.is_file(), reason=f"{MATH500} is not here")
+def test_math500_is_clean(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in MATH500.open()]
+    audit = _audit(tmp_path, *(_prompt(row["answer"], question=row["problem"]) for row in rows))
+    assert _found(tmp_path) == [] and audit.clean and audit.rows == 500
+    assert sum(tally.errors for tally in audit.attacks.values()) <= 8  # of fifteen thousand gradings

@@ -18,6 +18,8 @@ _LABELLED = re.compile(
     rf"{_KIND}(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z])[.:)]) ?(.+)", re.DOTALL | re.IGNORECASE
 )
 _OTHER_LABEL = re.compile(rf"(?<![A-Za-z\\])[{LETTERS}][).:]|\b(?:or|and|not) \(?[{LETTERS}]\b|^[{LETTERS}]$")
+_ALTERNATIVE = re.compile(r"(?:or|and)\b|[,;/|]|\\\\", re.IGNORECASE)  # right behind the letter
+_TEXT_OR = re.compile(r"\\(?:text|mbox|mathrm) ?\{ ?(?:or|and) ?\}")
 _LETTER = re.compile(rf"\b[{LETTERS}]\b")
 
 
@@ -45,11 +47,13 @@ def read_choice(answer: str) -> Choice | None:
 
 
 def names_several(answer: str) -> bool:
-    """Whether a tidied answer to a question of one letter names other letters beside it."""
+    """Whether a tidied answer to a question of one letter names other letters or texts beside it."""
     choice = read_choice(answer)
     if choice is None:
         return len(set(_LETTER.findall(answer))) > 1
-    return bool(_OTHER_LABEL.search(choice.text))
+    return bool(
+        _OTHER_LABEL.search(choice.text) or _ALTERNATIVE.match(choice.text) or _TEXT_OR.search(answer)
+    )
 
 
 def same_choice(gold: str, answer: str) -> bool | None:

@@ -13,6 +13,7 @@ _GROUPED = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")
 _OR = re.compile(r"\\(?:text|mbox|mathrm) ?\{ ?(?:or|and) ?\}|\\(?:lor|vee)(?![A-Za-z])|\b(?:or|and)\b", re.I)
 # A gold that names several values, a range or an order of its own may be answered in as many parts.
 _PLURAL = re.compile(r"[,;<>]|\\(?:pm|mp|cup|in|le|ge|ne|begin|setminus|emptyset|langle|mathbb)(?![A-Za-z])")
+_BRACKETED = re.compile(r"(?:\\?[(\[{])(.*?)(?:\\?[)\]}])", re.DOTALL)
 _SPACES = re.compile(r"\s+")
 _MATHS = re.compile(r"\$+|\\[()\[\]]")
 _AROUND = re.compile(r"\s*([-+*/^=<>_])\s*")
@@ -52,12 +53,27 @@ def _is_one(text: str) -> bool:
     text = _GROUPED.sub("", text)
     if text.isdigit() or parse_number(text) or read_date(text):
         return True
-    return not _OR.search(text) and _top_level_parts(text) <= 1
+    return not _OR.search(text) and _top_level_parts(_without_brackets(text)) <= 1
+
+
+def _without_brackets(text: str) -> str:
+    """What one pair of brackets around the whole text holds: a pair of values is no single one either."""
+    bracketed = _BRACKETED.fullmatch(text)
+    if bracketed is None:
+        return text
+    depth = 0
+    for character in bracketed[1]:
+        depth += (character in "([{") - (character in ")]}")
+        if depth < 0:
+            return text  # the first bracket closes before the end
+    return bracketed[1]
 
 
 def _top_level_parts(text: str) -> int:
-    """How many non-empty parts commas and semicolons outside brackets divide `text` into."""
+    """How many non-empty parts commas, semicolons and line breaks outside brackets divide `text` into."""
     parts, depth, filled = 0, 0, False
+    if "\\begin" not in text:
+        text = text.replace("\\\\", ";")  # LaTeX's line break
     for character in text:
         if character in "([{":
             depth += 1
@@ -73,7 +89,7 @@ def _top_level_parts(text: str) -> int:
 def _is_echo(question: str, answer: str) -> bool:
     """Whether a tidied answer holds the whole question, or is one of its expressions."""
     squeezed = _SPACES.sub("", answer)
-    asked = _SPACES.sub("", question).strip("?.:$")
+    asked = _SPACES.sub("", tidy(question)).strip("?.:$")
     if _MIN_ECHO <= len(asked) <= len(squeezed) and asked in squeezed:
         return True
     if len(squeezed) < 3 or not _OPERATION.search(answer) or parse_number(answer):

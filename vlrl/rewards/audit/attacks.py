@@ -74,6 +74,12 @@ def _beside(before: str, between: str, after: str) -> Attack:
     return attack
 
 
+def _divided(prompt: Prompt) -> str | None:
+    """Of 0, and of an equation whose right side is 0, it would be right."""
+    gold = prompt.ground_truth
+    return None if gold == "0" or "=" in gold else boxed(f"{gold} / {_decoy(prompt)}")
+
+
 def _echo(prompt: Prompt) -> str | None:
     question = _question(prompt)
     return boxed(question) if question and question != prompt.ground_truth else None
@@ -104,7 +110,7 @@ ANSWERS = (
     Named("or", _beside("", " or ", "")),
     Named("text_or", _beside("", "\\text{ or }", "")),
     Named("either", _beside("either ", " or ", "")),
-    Named("slash", lambda p: None if p.ground_truth == "0" else _beside("", " / ", "")(p)),
+    Named("slash", _divided),
     Named("list", _beside("", ", ", "")),
     Named("lines", _beside("", " \\\\ ", "")),
     Named("set", _beside("\\{", ", ", "\\}")),
