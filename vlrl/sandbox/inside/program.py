@@ -56,6 +56,12 @@ def prepare() -> None:
     sys.stdout = sys.__stdout__ = _stream(1, "w")  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _stream(2, "w")  # type: ignore[misc]
     sys.argv = ["solution.py"]
+    # What threading does in a fork is to forget other threads. There are none here, and it costs 0.1 ms.
+    threading._after_fork.__code__ = _nothing.__code__  # type: ignore[attr-defined]
+
+
+def _nothing() -> None:
+    return
 
 
 def run(kind: bytes, kept: bool, descriptors: list[int], memory_bytes: int, cpu_s: int, file_bytes: int,
