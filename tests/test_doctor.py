@@ -10,7 +10,7 @@ import pytest
 from vlrl.doctor.examine import PROBES, Probe, examine, kill_group, run_doctor
 
 MACHINE = ("disk", "memory", "cpu", "shared_memory")
-LAYERS = ("user_namespaces", "seccomp", "landlock", "bubblewrap")
+LAYERS = ("user_namespaces", "seccomp", "landlock", "programs")
 
 
 def probe(name: str) -> Probe:

@@ -137,3 +137,26 @@ def test_json_beyond_its_readers_limits(tmp_path: Path, line: str, expected: str
 def test_a_folder_of_rows_is_called_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is a folder; name a \.jsonl or \.parquet file"):
         next(read_rows(tmp_path, "prompt", ImageStore(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("source", "style", "verifier"),
+    [
+        ("openai/gsm8k", "rule", "math"),
+        ("taco", "rule", "code"),
+        ("codecontests", "model", "code"),
+        ("taco", "math", "math"),
+        ("other", "numeric", "numeric"),
+    ],
+)
+def test_verls_rows_name_a_verifier_by_their_source(
+    tmp_path: Path, source: str, style: str, verifier: str
+) -> None:
+    row = {
+        "prompt": [{"role": "user", "content": "?"}],
+        "data_source": source,
+        "reward_model": {"style": style, "ground_truth": "5"},
+    }
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    (prompt,) = read_rows(tmp_path / "rows.jsonl", "prompt", ImageStore(tmp_path / "images"))
+    assert prompt.verifier == verifier

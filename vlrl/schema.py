@@ -23,6 +23,12 @@ from vlrl.trajectory import Prompt
 IMAGE_MARKER = "<image>"
 Kind = Literal["prompt", "conversation", "document", "preference"]
 ROLES = ("system", "user", "assistant")
+_VERL_PROGRAMS = (
+    "apps",
+    "codecontests",
+    "codeforces",
+    "taco",
+)  # sources that verl's own rules judge by tests
 MAX_DEPTH = 64  # of what a row brings along: deeper trees can be read, but are not copied to any depth
 
 
@@ -245,7 +251,7 @@ def _parse_prompt(row: _RowReader) -> Prompt:
     extra = row.storable("extra_info", row.mapping("extra_info"))
     verifier = str(extra.get("verifier") or reward.get("style") or "math")
     if verifier in ("rule", "model"):  # verl's styles, which name no verifier
-        verifier = "math"
+        verifier = "code" if row.source in _VERL_PROGRAMS else "math"
     return Prompt(
         id=row.id(messages, [i.sha256 for i in images], truth),
         messages=messages,

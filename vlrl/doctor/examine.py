@@ -44,7 +44,7 @@ PROBES = (
     Probe("user_namespaces", "sandbox: user namespaces", mend="sysctl user.max_user_namespaces"),
     Probe("seccomp", "sandbox: seccomp", mend="a kernel with CONFIG_SECCOMP_FILTER"),
     Probe("landlock", "sandbox: Landlock", mend="a kernel from 5.13 on, with lsm=landlock"),
-    Probe("bubblewrap", "sandbox: bubblewrap", mend="install the package bubblewrap"),
+    Probe("programs", "sandbox: programs", mend="see the sandbox rows above and docs/sandbox.md"),
     Probe("ocr", "OCR (paddleocr)", mend="pip install paddleocr in an environment of its own"),
     Probe("clip", "CLIP (open_clip)", mend="make install EXTRAS=cpu,clip"),
     Probe("ray", "Ray", mend="make install EXTRAS=cpu,cluster"),

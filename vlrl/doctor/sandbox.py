@@ -1,4 +1,4 @@
-"""Probes of the kernel's sandbox layers. Each puts the layer onto its own process and tests that it holds."""
+"""Probes of the kernel's sandbox layers, each on the probe's own process, and of the sandbox as a whole."""
 
 import ctypes
 import errno
@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import struct
-import subprocess
 from collections.abc import Callable
 
 from vlrl.doctor.finding import Finding
@@ -75,15 +74,32 @@ def landlock() -> Finding:
     return Finding("broken", f"ABI {version}, a rule set was accepted and does nothing")
 
 
-def bubblewrap() -> Finding:
-    path = shutil.which("bwrap")
-    if path is None:
-        return Finding("missing", "not installed")
-    command = [path, "--ro-bind", "/", "/", "--unshare-all", "true"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, env={}, check=False)
-    if done.returncode != 0:
-        return Finding("broken", done.stderr.strip()[:200])
-    return Finding("ok", path)
+def programs() -> Finding:
+    """A Python program run and judged in the sandbox, and a C++ one where there is a compiler."""
+    from vlrl.config.sandbox import SandboxConfig
+    from vlrl.errors import EngineError, UserError
+    from vlrl.sandbox.pool import Sandbox
+    from vlrl.sandbox.programs import Program, Test
+
+    tests = [Test(input="2", output="4")]
+    judged = {"python": Program(code="print(int(input()) * 2)", tests=tests)}
+    if shutil.which("g++"):
+        code = "#include <iostream>\nint main() { int n; std::cin >> n; std::cout << 2 * n; }"
+        judged["cpp"] = Program(code=code, tests=tests, language="cpp")
+    try:
+        with Sandbox(SandboxConfig(workers=1)) as sandbox:
+            layers = sandbox.start()
+            reports = sandbox.judge(list(judged.values()))
+    except (EngineError, UserError) as error:
+        return Finding("broken", str(error))
+    for language, report in zip(judged, reports, strict=True):
+        if not report.passed:
+            ran = report.tests[0].execution
+            return Finding(
+                "broken", f"{language}: {report.tests[0].outcome}, {ran.error if ran else ''}"[:200]
+            )
+    without = "" if "cpp" in judged else "; no g++, so no C++"
+    return Finding("ok", f"behind {', '.join(layers)}{without}")
 
 
 def _reason() -> str:
@@ -91,5 +107,5 @@ def _reason() -> str:
 
 
 LOOKS: dict[str, Callable[[], Finding]] = {
-    look.__name__: look for look in (user_namespaces, seccomp, landlock, bubblewrap)
+    look.__name__: look for look in (user_namespaces, seccomp, landlock, programs)
 }
