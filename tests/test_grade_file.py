@@ -90,7 +90,7 @@ def test_rewards_of_a_config(tmp_path: Path) -> None:
             '{"gold": "5", "answer": "5", "verifier": "maths"}',
             "line 2: no verifier 'maths'; did you mean 'math'",
         ),
-        ('{"gold": "five", "answer": "5", "verifier": "numeric"}', "line 2: the ground truth 'five'"),
+        ('{"gold": "red", "answer": "5", "verifier": "numeric"}', "line 2: the ground truth 'red'"),
         ('{"gold": ["5"], "answer": "5"}', "line 2: 'gold' must be text or a number, found list"),
     ],
 )
@@ -138,3 +138,37 @@ def test_a_kill_loses_no_row_and_repeats_none(tmp_path: Path, capsys: pytest.Cap
     assert [row["status"] for row in rows] == ["wrong" if n % 2 else "correct" for n in range(1500)]
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary == {"n": 1500, "correct": 750, "wrong": 750, "no_answer": 0, "errors": 0}
+
+
+def test_resume_grades_again_what_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = [{"gold": f"x+{n}", "answer": f"{n}+x", "id": n} for n in range(6)]
+    path, out = _write(tmp_path / "pairs.jsonl", pairs), tmp_path / "out.jsonl"
+    assert main(["grade", str(path), "--out", str(out)]) == 0
+    rows = _rows(out)[:5]
+    for number in (1, 4):
+        rows[number] |= {"status": "grader_error", "reward": 0.0, "rule": "math: died"}
+    before = [json.dumps(row) for row in rows]
+    out.write_text("\n".join(before) + "\n")
+    capsys.readouterr()
+    assert main(["grade", str(path), "--out", str(out), "--resume"]) == 0
+    after = out.read_text().splitlines()
+    assert [after[n] for n in (0, 2, 3)] == [before[n] for n in (0, 2, 3)] and len(after) == 6
+    assert [row["status"] for row in _rows(out)] == ["correct"] * 6
+    assert not list(tmp_path.glob(".*"))
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary == {"n": 6, "correct": 6, "wrong": 0, "no_answer": 0, "errors": 0}
+
+
+def test_resume_refuses_rows_of_another_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = _write(tmp_path / "pairs.jsonl", PAIRS[:1]), tmp_path / "out.jsonl"
+    for line, message in (
+        ('{"id": "other", "status": "correct"}', "has id 'other' where the input has 'number'"),
+        (
+            '{"id": "number", "status": "correct"}\n{"id": 2, "status": "wrong"}',
+            "the input has no row for it",
+        ),
+        ('{"id": "number"}', "not a row that vlrl grade wrote"),
+    ):
+        out.write_text(line + "\n")
+        assert main(["grade", str(path), "--out", str(out), "--resume"]) == 2
+        assert message in capsys.readouterr().err and out.read_text() == line + "\n"

@@ -175,7 +175,7 @@ def test_resume_checks_whose_rows_are_there(work: Workplace) -> None:
     work.write(row("a"), row("c"))
     assert "line 2: has id 'b' where the input has 'c'" in work.refused("--resume")
     work.write(row("a"))
-    assert "line 2: has id 'b' where the input has None" in work.refused("--resume")
+    assert "line 2: the input has no row for it" in work.refused("--resume")
     assert work.out.read_bytes() == before
     work.out.write_text('{"some": "other file"}\n')
     assert "line 1: not a row that run-code wrote" in work.refused("--resume")

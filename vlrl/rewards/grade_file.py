@@ -49,29 +49,39 @@ def grade_file(path: Path, out: Path, config: GradingConfig, *, resume: bool = F
         WaitTimeout: they hang.
     """
     with Grader(config.rewards, sandbox=config.sandbox) as grader:
-        total = _check_rows(path, grader)
-        with RowOutput(out, "vlrl grade", resume=resume) as output:
+        ids = _check_rows(path, grader)
+        counts: Counter[str] = Counter()
+
+        def keep(row: dict[str, Any]) -> bool:
+            """Count a row that was there before, unless its grading failed."""
+            counted = _counted(row["status"])
+            counts[counted] += counted != "errors"
+            return counted != "errors"
+
+        with RowOutput(out, "vlrl grade", ids, resume=resume, keep=keep) as output:
             grader.grade_answers([(_WARM_UP, "1+x")])  # no row's milliseconds hold the start of the graders
-            return _grade_all(path, grader, output, config.rewards.workers, total)
+            return _grade_all(path, grader, output, config.rewards.workers, counts, len(ids))
 
 
-def _check_rows(path: Path, grader: Grader) -> int:
-    total = 0
+def _check_rows(path: Path, grader: Grader) -> list[str | int | None]:
+    """The rows' ids."""
+    ids = []
     for number, row in _rows(path):
         try:
             grader.check([row.prompt])
         except UserError as error:
             why = str(error).removeprefix(f"{row.prompt.name}: ")
             raise UserError(f"{path}, line {number}: {why}") from None
-        total += 1
-    if not total:
+        ids.append(row.id)
+    if not ids:
         raise UserError(f"{path}: has no rows")
-    return total
+    return ids
 
 
-def _grade_all(path: Path, grader: Grader, output: RowOutput, workers: int, total: int) -> str:
-    counts: Counter[str] = Counter(_counted(row.get("status")) for row in output.done)
-    rows = (row for number, (_, row) in enumerate(_rows(path)) if number >= counts.total())
+def _grade_all(
+    path: Path, grader: Grader, output: RowOutput, workers: int, counts: Counter[str], total: int
+) -> str:
+    rows = (row for _, row in output.to_do(_rows(path)))
     console = Console(stderr=True, highlight=False)
     with (
         StageProgress("grade", total, counts.total(), console) as progress,

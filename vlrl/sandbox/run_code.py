@@ -1,23 +1,21 @@
 """`vlrl run-code`: programs of a file judged, a row out for each."""
 
 import asyncio
-import fcntl
 import json
-import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from rich.console import Console
 
 from vlrl.config.sandbox import SandboxConfig
-from vlrl.errors import UserError, writing
+from vlrl.errors import UserError
 from vlrl.runs.progress import StageProgress
+from vlrl.runs.row_output import RowOutput
 from vlrl.sandbox.client import RemoteSandbox
 from vlrl.sandbox.pool import Sandbox
 from vlrl.sandbox.programs import Judge, Limits, Program, Report, check
@@ -63,6 +61,13 @@ class Tally:
         self.programs["passed" if row["passed"] else "failed" if failed else "errors"] += 1
         self.outcomes.update(outcomes)
 
+    def keep(self, row: dict[str, Any]) -> bool:
+        """Count a row that was there before, unless the sandbox failed it."""
+        if any(test["outcome"] == "infra_error" for test in row["tests"]):
+            return False
+        self.add(row)
+        return True
+
     def summary(self) -> dict[str, Any]:
         counts = {name: self.programs[name] for name in ("passed", "failed", "errors")}
         return {"n": self.programs.total(), **counts, "outcomes": dict(sorted(self.outcomes.items()))}
@@ -90,7 +95,7 @@ def run_code(
     """
     ids = _check_rows(path)
     tally = Tally()
-    length, lost = _check_out(out, ids, resume, tally)
+    output = RowOutput(out, "run-code", ids, resume=resume, keep=tally.keep)
     with ExitStack() as stack:
         judge: Judge
         if url is None:
@@ -100,32 +105,12 @@ def run_code(
         else:
             judge = stack.enter_context(RemoteSandbox(url, token))
             limits = _limits(config, judge.limits)
-        stack.enter_context(writing(out))
-        file = stack.enter_context(open(out, "ab" if resume else "xb"))
-        _lock(file, out)
-        file.truncate(length)
+        stack.enter_context(output)
         console = Console(stderr=True, highlight=False)
         done = tally.programs.total()
         progress = stack.enter_context(StageProgress("run-code", len(ids), done, console))
-        if lost:
-            # A kill leaves `out` as it was; its lock is held to the end, for those who have it open.
-            scratch = out.with_name(f".{out.name}.retry")
-            retried = stack.enter_context(open(scratch, "wb"))
-            _lock(retried, out)
-            asyncio.run(_judge_all(_retries(path, out), retried, judge, limits, tally, progress))
-            os.fsync(retried.fileno())
-            os.replace(scratch, out)
-            file = retried
-        rows = islice(_rows(path), tally.programs.total(), None)
-        asyncio.run(_judge_all((row for _, row in rows), file, judge, limits, tally, progress))
+        asyncio.run(_judge_all(_rows(path), output, judge, limits, tally, progress))
     return json.dumps(tally.summary())
-
-
-def _lock(file: BinaryIO, out: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"--out {out}: another run-code is writing it; wait for its end") from None
 
 
 def _limits(config: SandboxConfig, most: Limits) -> Limits:
@@ -164,82 +149,26 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _check_out(out: Path, ids: list[str | int], resume: bool, tally: Tally) -> tuple[int, bool]:
-    """Count the rows that are there and need not be judged again.
-
-    Returns:
-        The length in bytes of all that are there, without a line that a kill cut short, and whether the
-        sandbox failed any of them.
-    """
-    with writing(out):
-        if not out.exists():
-            return 0, False
-        if not resume:
-            raise UserError(f"--out {out}: exists already; add --resume to go on with it, or name another")
-        length = rows = 0
-        any_lost = False
-        with open(out, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    break
-                try:
-                    row = json.loads(line)
-                    found = row["id"]
-                    lost = _lost(row)
-                    if not lost:
-                        tally.add(row)
-                except (ValueError, KeyError, TypeError):
-                    raise UserError(f"--out {out}, line {number}: not a row that run-code wrote") from None
-                expected = ids[rows] if rows < len(ids) else None
-                if found != expected:
-                    raise UserError(
-                        f"--out {out}, line {number}: has id {found!r} where the input has {expected!r}; it "
-                        "belongs to another input"
-                    )
-                rows += 1
-                length += len(line)
-                any_lost |= lost
-    return length, any_lost
-
-
-def _lost(row: dict[str, Any]) -> bool:
-    return any(test["outcome"] == "infra_error" for test in row["tests"])
-
-
-def _retries(path: Path, out: Path) -> Iterator[Row | bytes]:
-    """The lines of `out`, but for those that the sandbox failed the rows that they are of."""
-    with open(out, "rb") as lines:
-        for line, (_, row) in zip(lines, _rows(path), strict=False):  # `out` may end before
-            yield row if _lost(json.loads(line)) else line
-
-
 async def _judge_all(
-    rows: Iterable[Row | bytes],
-    file: BinaryIO,
+    rows: Iterable[tuple[int, Row]],
+    output: RowOutput,
     judge: Judge,
     limits: Limits,
     tally: Tally,
     progress: StageProgress,
 ) -> None:
-    """Write a line for each row, in order; bytes are lines already."""
     under_way: deque[tuple[str | int, asyncio.Task[Report]]] = deque()
 
     async def write_first() -> None:
         id_, report = under_way[0][0], await under_way[0][1]
         under_way.popleft()
         row = _row(id_, report)
-        file.write(json.dumps(row).encode() + b"\n")
-        file.flush()
+        output.write(row)
         tally.add(row)
         progress.update(tally.programs.total(), tally.programs)
 
     try:
-        for row in rows:
-            if isinstance(row, bytes):
-                while under_way:
-                    await write_first()
-                file.write(row)
-                continue
+        for _, row in output.to_do(rows):
             if len(under_way) == _WINDOW:
                 await write_first()
             under_way.append((row.id, asyncio.ensure_future(judge.judge_async(row.program(limits)))))

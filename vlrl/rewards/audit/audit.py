@@ -97,13 +97,13 @@ def audit_reward(prompts: Sequence[Prompt], config: GradingConfig, out: Path) ->
     console = Console(stderr=True, highlight=False)
     with (
         Grader(config.rewards, sandbox=config.sandbox) as grader,
-        RowOutput(out, "vlrl audit-reward", resume=False) as output,
+        RowOutput(out, "vlrl audit-reward", ()) as output,
         StageProgress("audit-reward", len(prompts), 0, console) as progress,
     ):
         for some in _batches(prompts):
             grader.check(some)
             for row in _audit(some, grader, audit):
-                output.write(row)
+                output.append(row)
             audit.rows += len(some)
             progress.update(audit.rows, {"found": sum(bool(t.example) for t in audit.attacks.values())})
     return audit
