@@ -55,6 +55,10 @@ A | a) b) c) d)
 1 | \lim_{x\to 0} \frac{\sin x}{x}
 2 | \frac{d}{dx} 2x
 7 | \lfloor \sqrt{50} \rfloor
+2^{-60} | 2^{-61}
+0 | 2^{-60}
+(1, 2^{-60}) | (1, 2^{-61})
+\frac{1}{2^{60}} | 2^{-61}
 """
 RIGHT = r"""
 10-20 | 10 to 20
@@ -71,6 +75,16 @@ x<-1 \text{ or } x>2 | (-\infty,-1)\cup(2,\infty)
 \sum_{k=1}^n k | \sum_{j=1}^n j
 2.718 | 2.718\ldots
 \lfloor x \rfloor | \lfloor x \rfloor
+5 | f_{\min} = 5
+0 | \sin^2 1 + \cos^2 1 - 1
+2^{-60} | \frac{1}{2^{60}}
+2^{-60} | \frac{2}{2^{61}}
+5 | \gcd(10,15) = 5
+5 | \int_0^5 1\,dx = 5
+42 | forty-two
+42 | \textcolor{red}{42}
+2\pi | 2*pi
+x^2+2x+1 | x**2+2*x+1
 """  # noqa: RUF001
 
 

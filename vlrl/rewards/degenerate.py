@@ -24,6 +24,7 @@ _TO_DO = re.compile(
     r"|\\frac ?\{ ?(?:d|\\partial)[^{}]{0,20}\}|vmatrix"
     r"|(?<![A-Za-z])(?:gcd|lcm|mod|floor|ceil|min|max)\b(?= ?[({0-9])"
 )
+_WITHIN = re.compile(r"\{[^{}=]*=[^{}]*\}")  # an index that starts somewhere
 _NOT = re.compile(r"\\(?:neg|lnot|not)(?![A-Za-z])")
 _MIN_ECHO = 12  # characters: what repeats a shorter question may be its answer
 
@@ -45,7 +46,7 @@ def degenerate(gold: str, answer: str, question: str = "") -> str | None:
         return "empty"
     if question and _is_echo(question, answer):
         return "echo"
-    if _TO_DO.search(answer) and not _TO_DO.search(gold):
+    if _TO_DO.search(_last_side(answer)) and not _TO_DO.search(gold):  # what comes last is compared
         return "unevaluated"
     if _NOT.search(answer) and not _NOT.search(gold):
         return "negated"
@@ -59,6 +60,10 @@ def degenerate(gold: str, answer: str, question: str = "") -> str | None:
 def too_long(gold: str, answer: str) -> bool:
     """Whether an answer is longer than any that is worth reading."""
     return len(answer) > max(MAX_CHARS, 2 * len(gold))
+
+
+def _last_side(text: str) -> str:
+    return _WITHIN.sub("{}", text).rpartition("=")[2]
 
 
 def _is_one(text: str) -> bool:

@@ -26,6 +26,8 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(?<=[0-9])[eE]([+-]?[0-9]+)(?![0-9A-Za-z])", r"\\times 10^{\1}"),
+        (r"\*\*", "^"),
+        (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi "),
         (r"(?<=[0-9]) x ?(?=10\^)", r"\\times "),
         (r"(?<![\\A-Za-z])sqrt ?\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\\sqrt\[([0-9])\]([0-9a-z])", r"\\sqrt[\1]{\2}"),

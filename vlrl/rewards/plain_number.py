@@ -50,6 +50,11 @@ _WORDS = {word: Fraction(value) for value, word in enumerate(_SMALL.split())}
 _WORDS |= {"seventeen": Fraction(17), "eighteen": Fraction(18), "nineteen": Fraction(19)}
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _WORDS |= {word: Fraction(10 * tens) for tens, word in enumerate(_TENS.split(), 2)}
+_WORDS |= {
+    f"{tens}-{word}": _WORDS[tens] + value
+    for tens in _TENS.split()
+    for value, word in enumerate(_SMALL.split()[1:10], 1)
+}
 _WORDS |= {"one half": Fraction(1, 2), "one third": Fraction(1, 3), "one quarter": Fraction(1, 4)}
 _WORDS |= {
     f"{word} {scale}": _WORDS[word] * size for word in _SMALL.split() for scale, size in _SCALES.items()
