@@ -90,7 +90,7 @@ def test_rewards_of_a_config(tmp_path: Path) -> None:
             '{"gold": "5", "answer": "5", "verifier": "maths"}',
             "line 2: no verifier 'maths'; did you mean 'math'",
         ),
-        ('{"gold": "five", "answer": "5", "verifier": "numeric"}', "line 2: the ground truth 'five'"),
+        ('{"gold": "a few", "answer": "5", "verifier": "numeric"}', "line 2: the ground truth 'a few'"),
         ('{"gold": ["5"], "answer": "5"}', "line 2: 'gold' must be text or a number, found list"),
     ],
 )
