@@ -56,13 +56,13 @@ RIGHT: list[tuple[Verifier, str, dict[str, Any], list[str]]] = [
 ]
 
 WRONG: list[tuple[Verifier, str, dict[str, Any], list[str]]] = [
-    (NUMERIC, "42", {"tolerance": 0.1}, ["42.11", "42,41", "forty-two", "41 or 42", "40, 41, 42", "4.2"]),
+    (NUMERIC, "42", {"tolerance": 0.1}, ["42.11", "42,41", "forty-one", "41 or 42", "40, 41, 42", "4.2"]),
     (NUMERIC, "100", {"relative_tolerance": 0.05}, ["94.9", "105.1", "-100", "100 and 200"]),
     (NUMERIC, "0", {"relative_tolerance": 0.05}, ["0.01"]),
     (NUMERIC, "5", {}, ["5 million", "5M", "5K"]),
     (NUMERIC, "5", {"scale": "million"}, ["5 billion", "5,000,000", "5 thousand"]),
     (NUMERIC, "$5", {}, ["€5", "5 GBP", "5 cents"]),
-    (NUMERIC, "5 \\text{ cm}", {}, ["5 mm", "5 \\text{ m}"]),
+    (NUMERIC, "5 \\text{ cm}", {}, ["5 mm", "5 \\text{ m}", "5 furlongs"]),
     (NUMERIC, "2010", {"relative_tolerance": 0.05, "answer_type": "year"}, ["2008", "2010.5", "201000%"]),
     (NUMERIC, "7", {"relative_tolerance": 0.2, "answer_type": "count"}, ["8", "7%", "700%"]),
     (CHART, "43", {}, ["43.1", "A", "above 43", "What is shown?"]),

@@ -18,6 +18,7 @@ _LABELLED = re.compile(
     rf"{_KIND}(?:[(\[]([A-Za-z])[)\]][.:]?|([A-Za-z])[.:)]) ?(.+)", re.DOTALL | re.IGNORECASE
 )
 _OTHER_LABEL = re.compile(rf"(?<![A-Za-z\\])[{LETTERS}][).:]|\b(?:or|and|not) \(?[{LETTERS}]\b|^[{LETTERS}]$")
+_NEXT_LABEL = re.compile(r"\(?[a-j][).:]")
 _ALTERNATIVE = re.compile(r"(?:or|and)\b|[,;/|]|\\\\", re.IGNORECASE)  # right behind the letter
 _TEXT_OR = re.compile(r"\\(?:text|mbox|mathrm) ?\{ ?(?:or|and) ?\}")
 _LETTER = re.compile(rf"\b[{LETTERS}]\b")
@@ -52,7 +53,10 @@ def names_several(answer: str) -> bool:
     if choice is None:
         return len(set(_LETTER.findall(answer))) > 1
     return bool(
-        _OTHER_LABEL.search(choice.text) or _ALTERNATIVE.match(choice.text) or _TEXT_OR.search(answer)
+        _OTHER_LABEL.search(choice.text)
+        or _NEXT_LABEL.match(choice.text)
+        or _ALTERNATIVE.match(choice.text)
+        or _TEXT_OR.search(answer)
     )
 
 

@@ -18,14 +18,24 @@ _SPACES = re.compile(r"\s+")
 _MATHS = re.compile(r"\$+|\\[()\[\]]")
 _AROUND = re.compile(r"\s*([-+*/^=<>_])\s*")
 _OPERATION = re.compile(r"[+*/^=<>|!]|[^,(\[{ ]-|\\(?!text|mbox|mathrm|\{|\})[a-zA-Z]")
+# What is left to be worked out: sympy would do it, and so take a restated question for its answer.
+_TO_DO = re.compile(
+    r"\\(?:i*int|oint|sum|prod|lim(?= ?_)|det|gcd|min|max|inf|sup|bmod|mod|lfloor|lceil)(?![A-Za-z])"
+    r"|\\frac ?\{ ?(?:d|\\partial)[^{}]{0,20}\}|vmatrix"
+    r"|(?<![A-Za-z])(?:gcd|lcm|mod|floor|ceil|min|max)\b(?= ?[({0-9])"
+)
+_WITHIN = re.compile(r"\{[^{}=]*=[^{}]*\}")  # an index that starts somewhere
+_NOT = re.compile(r"\\(?:neg|lnot|not)(?![A-Za-z])")
 _MIN_ECHO = 12  # characters: what repeats a shorter question may be its answer
 
 
 def degenerate(gold: str, answer: str, question: str = "") -> str | None:
-    """Why `answer` cannot be right: `empty`, `too_long`, `hedged` or `echo`; None where nothing says so.
+    """Why `answer` cannot be right: `empty`, `too_long`, `hedged`, `echo`, `unevaluated` or `negated`; None
+    where nothing says so.
 
     Hedged is an answer of several alternatives ("A or B", "1, 2, 3") to a gold that is one. An echo repeats
     `question`, or an expression of it that was to be worked out, in a form that is not the gold's.
+    Unevaluated is an operation (a sum, an integral, a remainder) in the answer to a gold without one.
     """
     if too_long(gold, answer):
         return "too_long"
@@ -36,6 +46,10 @@ def degenerate(gold: str, answer: str, question: str = "") -> str | None:
         return "empty"
     if question and _is_echo(question, answer):
         return "echo"
+    if _TO_DO.search(_last_side(answer)) and not _TO_DO.search(gold):  # what comes last is compared
+        return "unevaluated"
+    if _NOT.search(answer) and not _NOT.search(gold):
+        return "negated"
     if is_letter(gold):
         return "hedged" if names_several(answer) else None
     if _PLURAL.search(_GROUPED.sub("", gold)) or _OR.search(gold):
@@ -46,6 +60,10 @@ def degenerate(gold: str, answer: str, question: str = "") -> str | None:
 def too_long(gold: str, answer: str) -> bool:
     """Whether an answer is longer than any that is worth reading."""
     return len(answer) > max(MAX_CHARS, 2 * len(gold))
+
+
+def _last_side(text: str) -> str:
+    return _WITHIN.sub("{}", text).rpartition("=")[2]
 
 
 def _is_one(text: str) -> bool:

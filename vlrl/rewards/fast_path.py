@@ -11,7 +11,7 @@ from fractions import Fraction
 from vlrl.rewards.choices import same_choice
 from vlrl.rewards.moments import same_date, same_time
 from vlrl.rewards.notations import same_numeral, same_ratio
-from vlrl.rewards.plain_number import PlainNumber, parse_number
+from vlrl.rewards.plain_number import PlainNumber, other_things, parse_number
 from vlrl.rewards.tidy import tidy
 from vlrl.rewards.units import NO_UNIT
 
@@ -32,6 +32,12 @@ _ARTICLE = re.compile(r"(?:an?|the) (?=.{3})")
 _ASSIGNED = re.compile(
     r"(?:[A-Za-z]|\\[a-z]+|\\angle ?[A-Z]{1,3}|[A-Z]\([A-Z]\))(?:_\{?[0-9A-Za-z]\}?)?=([^=]+)"
 )
+# Letters in an order of their own, though each looks like a product: a ranking, an angle, a numeral.
+_THREE_POINTS = re.compile(r"(?:\\angle ?)?([A-Z]{3})")
+_ROMAN = re.compile(r"(?=.*[IVX])[IVXLCDM]{2,}")
+# A span of years, a score, a telephone number; a date whose order is open. None is a difference or quotient.
+_DASHED = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:-[0-9]+(?:\.[0-9]+)?)+")
+_SLASHED = re.compile(r"[0-9]{1,4}/[0-9]{1,2}/[0-9]{1,4}")
 # Words as short as a product of variables, whose letters stand in no order.
 _SHORT = (
     "no on up us ok yes not one two six ten out off top low red sky sun sea day cat dog bat rat ant bee cow "
@@ -55,7 +61,8 @@ _SYNONYMS = {
 def fast_compare(gold: str, answer: str) -> tuple[bool | None, str]:
     """Whether `answer` equals `gold`, and the rule that decided; (None, "") where none did.
 
-    Rules: `same_form`, `number`, `choice`, `date`, `time`, `numeral`, `ratio`, `code`, `label`.
+    Rules: `same_form`, `number`, `choice`, `date`, `time`, `numeral`, `ratio`, `span`, `order`,
+    `code`, `label`.
     """
     if len(gold) > MAX_CHARS or len(answer) > MAX_CHARS:
         return None, ""
@@ -85,6 +92,8 @@ def _compare_numbers(gold: str, answer: str) -> bool | None:
 def _same_number(left: PlainNumber, right: PlainNumber) -> bool | None:
     if left.percent != right.percent:
         return _same_percentage(left, right)
+    if other_things(left, right):
+        return False
     if left.unit.measures and right.unit.measures:
         if left.unit.measures != right.unit.measures:
             return None if left.value == right.value == 0 else False
@@ -119,6 +128,24 @@ def _same_phrase(gold: str, answer: str) -> bool | None:
     return None if left is None or right is None else left == right
 
 
+def _same_span(gold: str, answer: str) -> bool | None:
+    """10-20 is 10 to 20, and not 20-30."""
+    if _SLASHED.fullmatch(gold) and _SLASHED.fullmatch(answer):
+        return False  # the same form is found before
+    if not _DASHED.fullmatch(gold):
+        return None
+    other = answer.replace(" to ", "-").replace("--", "-")
+    return gold == other if _DASHED.fullmatch(other) else None
+
+
+def _same_order(gold: str, answer: str) -> bool | None:
+    """ABC is no BAC and IV no VI; the angle ABC is CBA."""
+    left, right = _THREE_POINTS.fullmatch(gold), _THREE_POINTS.fullmatch(answer)
+    if left and right:
+        return left[1] == right[1] or ("\\angle" in gold and left[1] == right[1][::-1])
+    return gold == answer if _ROMAN.fullmatch(gold) and _ROMAN.fullmatch(answer) else None
+
+
 def _same_code(gold: str, answer: str) -> bool | None:
     """A seat or a grid cell (A4) is no product: 4A is another one."""
     if not (_CODE.fullmatch(gold) or _CODE.fullmatch(answer)):
@@ -149,6 +176,8 @@ _RULES = (
     (same_time, "time"),
     (same_numeral, "numeral"),
     (same_ratio, "ratio"),
+    (_same_span, "span"),
+    (_same_order, "order"),
     (_same_code, "code"),
     (_same_label, "label"),
 )

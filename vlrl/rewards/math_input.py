@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from vlrl.rewards.plain_number import is_counted
+from vlrl.rewards.plain_number import changes_number, is_counted
 from vlrl.rewards.tidy import tidy
 from vlrl.rewards.units import Unit, read_unit
 
@@ -26,6 +26,8 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(?<=[0-9])[eE]([+-]?[0-9]+)(?![0-9A-Za-z])", r"\\times 10^{\1}"),
+        (r"\*\*", "^"),
+        (r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi "),
         (r"(?<=[0-9]) x ?(?=10\^)", r"\\times "),
         (r"(?<![\\A-Za-z])sqrt ?\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\\sqrt\[([0-9])\]([0-9a-z])", r"\\sqrt[\1]{\2}"),
@@ -44,6 +46,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
         (r"\\mathbb ?\{?R\}? ?- ?\\\{", r"\\mathbb{R}\\setminus\\{"),
         (r"^\](?=.*[\[\]]$)", "("),
         (r"(?<=\\infty)\[$|(?<=[0-9])\[$", ")"),
+        (r"\\[ch]?dots(?![A-Za-z])", r"\\ldots"),
         (r"\\ \\text|\\text ?\{ \}", ""),
     )
 )
@@ -60,6 +63,9 @@ def math_input(gold: str, answer: str) -> tuple[str, str] | None:
     What each may be read as depends on the other.
     """
     (gold, unit), (answer, other) = _split_unit(tidy(gold)), _split_unit(tidy(answer))
+    # math-verify leaves out what is text.
+    if _has_changing_text(answer) and not _has_changing_text(gold):
+        return None
     if unit is not None and other is not None and unit != other:
         if unit.measures != other.measures:
             return None
@@ -67,8 +73,9 @@ def math_input(gold: str, answer: str) -> tuple[str, str] | None:
         answer = f"({answer})\\cdot\\frac{{{factor.numerator}}}{{{factor.denominator}}}"
     if gold.startswith("("):
         answer = _POINT.sub("", answer)
-    if answer.startswith("("):
-        gold = _in_order(gold)
+    if "=" not in answer and (ordered := _in_order(gold)) != gold:
+        gold = ordered
+        answer = answer if answer.startswith("(") or "," not in answer else f"({answer})"
     if not re.search(r"[a-z]_\{?[0-9]", gold):
         answer = _INDEXED.sub(r"\1=", answer)
     if gold.startswith("y=") or answer.startswith("y="):
@@ -83,6 +90,11 @@ def _in_order(text: str) -> str:
     found = [_ASSIGNMENT.fullmatch(part) for part in text.split(",")]
     names = {match[1] for match in found if match}
     return f"({','.join(match[2] for match in found if match)})" if len(names) == len(found) > 1 else text
+
+
+def _has_changing_text(text: str) -> bool:
+    tail = _TAIL.fullmatch(text)
+    return bool(tail and tail[2] and changes_number(" ".join(tail[2].lower().split())))
 
 
 def _split_unit(text: str) -> tuple[str, Unit | None]:

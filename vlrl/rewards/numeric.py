@@ -9,7 +9,7 @@ from functools import lru_cache
 from vlrl.errors import UserError
 from vlrl.rewards import arguments
 from vlrl.rewards.degenerate import degenerate
-from vlrl.rewards.plain_number import PlainNumber, parse_number
+from vlrl.rewards.plain_number import PlainNumber, other_things, parse_number
 from vlrl.rewards.tidy import tidy
 from vlrl.rewards.units import NO_UNIT, read_unit
 from vlrl.rewards.verifier import AnswerVerifier, Submission, correct, wrong
@@ -44,6 +44,8 @@ class Closeness:
 
     def meets(self, target: PlainNumber, given: PlainNumber, text: str) -> bool:
         """Whether `given`, read from `text`, is near enough to `target`."""
+        if other_things(target, given):
+            return False
         value = given.value
         if NO_UNIT not in (target.unit, given.unit):
             if target.unit.measures != given.unit.measures:

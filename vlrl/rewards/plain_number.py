@@ -50,6 +50,11 @@ _WORDS = {word: Fraction(value) for value, word in enumerate(_SMALL.split())}
 _WORDS |= {"seventeen": Fraction(17), "eighteen": Fraction(18), "nineteen": Fraction(19)}
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _WORDS |= {word: Fraction(10 * tens) for tens, word in enumerate(_TENS.split(), 2)}
+_WORDS |= {
+    f"{tens}-{word}": _WORDS[tens] + value
+    for tens in _TENS.split()
+    for value, word in enumerate(_SMALL.split()[1:10], 1)
+}
 _WORDS |= {"one half": Fraction(1, 2), "one third": Fraction(1, 3), "one quarter": Fraction(1, 4)}
 _WORDS |= {
     f"{word} {scale}": _WORDS[word] * size for word in _SMALL.split() for scale, size in _SCALES.items()
@@ -61,9 +66,35 @@ _CHANGING_WORDS = """
 or and to less more fewer not mod modulo base times percent squared cubed factorial half halves third thirds
 quarter quarters fourths fifths tenths hundredths log sin cos tan sqrt exp inf infinity div over plus minus by
 dozens hundreds thousands millions pairs remainder choose root above below out least most than between
-negative
+negative fifth sixth sixths seventh sevenths eighth eighths ninth ninths tenth eleventh elevenths twelfth
+twelfths sixteenths twentieths hundredth thousandth thousandths millionths tens gross score scores fold wrong
+incorrect false maybe perhaps possibly probably alternatively either else otherwise versus vs if unless but
+pi alpha beta gamma delta epsilon zeta eta theta kappa lambda mu nu xi rho sigma tau phi chi psi omega
 """
 _CHANGING = frozenset(_CHANGING_WORDS.split()) | _SCALES.keys()
+_OPPOSITES = tuple(
+    map(
+        frozenset,
+        (
+            ("north", "south", "east", "west"),
+            ("left", "right"),
+            ("up", "down"),
+            ("noon", "midnight"),
+            ("morning", "afternoon", "evening", "night"),
+            ("ago", "later", "hence"),
+            ("early", "late"),
+            ("older", "younger"),
+            ("faster", "slower"),
+            ("longer", "shorter"),
+            ("clockwise", "counterclockwise", "anticlockwise"),
+            ("profit", "loss"),
+            ("gain", "loss"),
+            ("increase", "decrease"),
+            ("girls", "boys"),
+            ("men", "women"),
+        ),
+    )
+)
 
 
 @dataclass(slots=True, frozen=True)
@@ -178,7 +209,36 @@ def _read_tail(rest: str) -> PlainNumber | None:
 def is_counted(words: str) -> bool:
     """Whether lower-case words after a number leave its value as it is: "marbles", "different ways"."""
     words = words.strip("()")
-    return bool(_COUNTED.fullmatch(words)) and _CHANGING.isdisjoint(re.split("[ -]", words))
+    each = re.split("[ -]", words)
+    return bool(_COUNTED.fullmatch(words)) and _CHANGING.isdisjoint(each) and each[-1] not in _WORDS
+
+
+def changes_number(words: str) -> bool:
+    """Whether lower-case words after a number make another one of it, or take it back."""
+    return not _CHANGING.isdisjoint(re.split("[ -]", words))
+
+
+def other_things(left: PlainNumber, right: PlainNumber) -> bool:
+    """Whether what two numbers count or measure cannot be the same: 5 watts and 5 kW, 3 pm and 3 am."""
+    if left.counted and right.counted:
+        return _differ(left.counted, right.counted)
+    for unit, counted in ((left.unit, right.counted), (right.unit, left.counted)):
+        if unit.measures and counted and all(_measures(word) != unit.measures for word in counted.split(" ")):
+            return True
+    return False
+
+
+def _differ(left: str, right: str) -> bool:
+    # Words as short are symbols of units or halves of the day and of history.
+    if left != right and max(len(left), len(right)) <= 3:
+        return True
+    mine, other = set(re.split("[ -]", left)), set(re.split("[ -]", right))
+    return any(mine & group and other & group and mine & group != other & group for group in _OPPOSITES)
+
+
+def _measures(word: str) -> tuple[tuple[str, int], ...]:
+    unit = read_unit(word)
+    return unit.measures if unit is not None else ()
 
 
 _PART = re.compile(rf"({_DECIMAL}|[0-9]* ?\\frac\{{[0-9]+\}}\{{[0-9]+\}}) ?([a-z]+)\.?,?(?: and)? ?")

@@ -19,6 +19,11 @@ _CHAIN = re.compile(r"(<|>|\\[lgn]e(?![A-Za-z]))")
 Parser = Callable[[str], Basic | None]
 
 
+def builds_set(text: str) -> bool:
+    """Whether a text gives a set by a condition, which math-verify reads as its members."""
+    return bool(_BUILDER.fullmatch(text))
+
+
 def same_solutions(gold: str, answer: str, parse: Parser) -> bool:
     """Whether both texts describe the same set of real numbers, one at least by conditions."""
     if not (_RANGE.search(gold) and _RANGE.search(answer)):
@@ -60,7 +65,9 @@ def _conditions(text: str, parse: Parser) -> tuple[Set, str] | None:
     if len(names) != 1:
         return None
     sets = [condition.as_set() for condition in union]
-    return Union(*sets), str(names.pop())
+    # What no number meets is a slip (x < 1, x > 2 for "or"), and would equal any other.
+    found = Union(*sets)
+    return None if found.is_empty is not False else (found, str(names.pop()))
 
 
 def _links(chain: str) -> list[str]:

@@ -7,7 +7,7 @@ from vlrl.rewards.symbols import latex_symbols
 # Most answers are numbers, in which there is nothing to tidy.
 _TIDY = re.compile(r"[+-]?[0-9](?:[0-9,./]{0,40}[0-9])?(?:\\?%)?")
 _WRAPPER = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|boldsymbol|bm|underline|mbox|fbox|boxed)"
+    r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|boldsymbol|bm|underline|mbox|fbox|boxed)"
     r" ?\{([^{}]*)\}"
 )
 _TEXT_RUN = re.compile(r"(?:\\text ?\{[^{}]*\} ?){2,}")
@@ -24,6 +24,7 @@ _WITH_COMMANDS = tuple(
     for pattern, replacement in (
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|limits)(?![A-Za-z])", ""),
+        (r"\\(?:text)?color ?\{[A-Za-z]+\}", ""),
         (r"\\leq(?:slant)?(?![A-Za-z])", r"\\le"),
         (r"\\geq(?:slant)?(?![A-Za-z])", r"\\ge"),
         (r"\\neq(?![A-Za-z])", r"\\ne"),

@@ -34,30 +34,74 @@ s 60 min minute
 s 3600 h hr hour
 s 86400 day
 s 604800 week
+s 1/1000 millisecond msec
+s 1/1000000 microsecond
+s 1209600 fortnight
+m 1/1000000 micrometer micrometre micron
+m 1/1000000000 nanometer nanometre
 month 1 month
 month 12 year yr
+month 120 decade
+month 1200 century centuries
+month 12000 millennium millennia
 g 1 g gram gm
 g 1/1000 mg milligram
 g 1000 kg kilogram
 g 1000000 tonne
+g 1/1000000 microgram mcg
+ton 1 ton
 pound 1 lb pound gbp
 pound 1/16 oz ounce
 l 1 l liter litre
 l 1/1000 ml milliliter millilitre
 gallon 1 gallon gal
+gallon 1/4 quart
+gallon 1/8 pint
+gallon 1/16 cup
+gallon 1/256 tablespoon tbsp
+gallon 1/768 teaspoon tsp
 degree 1 degree deg
 radian 1 radian rad
 dollar 1 dollar usd buck
 dollar 1/100 cent
+nickel 1 nickel
+dime 1 dime
 euro 1 euro eur
 yen 1 yen
 rupee 1 rupee
 pence 1 pence penny
 newton 1 newton n
+newton 1000 kilonewton
 joule 1 joule j
+joule 1000 kilojoule
+calorie 1 calorie cal
+calorie 1000 kilocalorie kcal
 watt 1 watt w
+watt 1000 kilowatt
+watt 1000000 megawatt
 volt 1 volt v
+volt 1000 kilovolt
+volt 1/1000 millivolt
 hertz 1 hertz hz
+hertz 1000 kilohertz khz
+hertz 1000000 megahertz mhz
+hertz 1000000000 gigahertz ghz
+pascal 1 pascal
+pascal 1000 kilopascal kpa
+atmosphere 1 atmosphere atm
+ampere 1 ampere amp
+ampere 1/1000 milliampere milliamp
+ohm 1 ohm
+mole 1 mole mol
+mole 1/1000 millimole mmol
+bit 1 bit
+bit 8 byte
+kilobyte 1 kilobyte
+megabyte 1 megabyte
+gigabyte 1 gigabyte
+terabyte 1 terabyte
+acre 1 acre
+hectare 1 hectare
 """
 _BASES: dict[str, tuple[str, Fraction]] = {}
 for _line in _TABLE.split("\n")[1:-1]:

@@ -107,12 +107,11 @@ def _laid_out(rows: list[list[tuple[str, str]]]) -> Table:
     for row in rows:
         out: list[str] = []
         waiting = iter(row)
-        below: dict[int, tuple[str, int]] = {}
         while cells < MAX_CELLS:
             if len(out) in held:
                 text, more = held.pop(len(out))
                 if more > 1:
-                    below[len(out)] = (text, more - 1)
+                    held[len(out)] = (text, more - 1)
                 out.append(text)
                 cells += 1
                 continue
@@ -122,11 +121,10 @@ def _laid_out(rows: list[list[tuple[str, str]]]) -> Table:
             spans = {kind.lower(): int(count) for kind, count in _SPAN.findall(cell[1])}
             for _ in range(max(1, spans.get("col", 1))):
                 if spans.get("row", 1) > 1:
-                    below[len(out)] = (cell[0], spans["row"] - 1)
+                    held[len(out)] = (cell[0], spans["row"] - 1)
                 out.append(cell[0])
                 cells += 1
-        held = {**held, **below}
-        table.append(out)
+        table.append(out)  # `held` is not copied: rows without cells cost nothing
     return table
 
 
