@@ -90,7 +90,7 @@ def test_rewards_of_a_config(tmp_path: Path) -> None:
             '{"gold": "5", "answer": "5", "verifier": "maths"}',
             "line 2: no verifier 'maths'; did you mean 'math'",
         ),
-        ('{"gold": "five", "answer": "5", "verifier": "numeric"}', "line 2: the ground truth 'five'"),
+        ('{"gold": "blue", "answer": "5", "verifier": "numeric"}', "line 2: the ground truth 'blue'"),
         ('{"gold": ["5"], "answer": "5"}', "line 2: 'gold' must be text or a number, found list"),
     ],
 )
@@ -138,3 +138,26 @@ def test_a_kill_loses_no_row_and_repeats_none(tmp_path: Path, capsys: pytest.Cap
     assert [row["status"] for row in rows] == ["wrong" if n % 2 else "correct" for n in range(1500)]
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary == {"n": 1500, "correct": 750, "wrong": 750, "no_answer": 0, "errors": 0}
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"id": "other", "status": "wrong"}, "line 1: not the grade of row 1"),
+        ({"id": "number", "passed": True}, "line 1: not the grade of row 1"),
+    ],
+)
+def test_rows_of_another_file_are_not_gone_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], found: dict[str, Any], message: str
+) -> None:
+    pairs, out = _write(tmp_path / "pairs.jsonl", PAIRS[:1]), _write(tmp_path / "out.jsonl", [found])
+    assert main(["grade", str(pairs), "--out", str(out), "--resume"]) == 2
+    assert message in capsys.readouterr().err
+    assert main(["grade", str(pairs), "--out", str(tmp_path), "--resume"]) == 2
+    assert "is no file" in capsys.readouterr().err
+
+
+def test_a_config_for_every_source_is_no_hindrance(tmp_path: Path) -> None:
+    pairs, out = _write(tmp_path / "pairs.jsonl", PAIRS[:1]), tmp_path / "out.jsonl"
+    assert main(["grade", str(pairs), "--out", str(out), "rewards.sources={'*': [{verifier: numeric}]}"]) == 0
+    assert _rows(out)[0]["rule"] == "tolerance"

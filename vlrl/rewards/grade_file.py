@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 
@@ -17,11 +17,21 @@ from vlrl.rewards.answer import ANSWER_OPEN
 from vlrl.rewards.grader import Grader
 from vlrl.runs.progress import StageProgress
 from vlrl.runs.row_output import RowOutput
-from vlrl.trajectory import ERROR_STATUSES, THINK_CLOSE, THINK_OPEN, Group, Prompt, Rollout, Segment, Verdict
+from vlrl.trajectory import (
+    ERROR_STATUSES,
+    THINK_CLOSE,
+    THINK_OPEN,
+    Group,
+    Prompt,
+    Rollout,
+    Segment,
+    Status,
+    Verdict,
+)
 
 _AHEAD = 256  # rows read before their turn
 _MARKS = (THINK_OPEN, THINK_CLOSE, "boxed{", ANSWER_OPEN, "```")
-_WARM_UP = Prompt("warm up", [{"role": "user", "content": ""}], [], "math", "x+1")
+_STATUSES = get_args(Status)
 _COUNTED = {"correct": "correct", "wrong": "wrong", "no_answer": "no_answer", "truncated": "no_answer"}
 
 
@@ -51,7 +61,8 @@ def grade_file(path: Path, out: Path, config: GradingConfig, *, resume: bool = F
     with Grader(config.rewards, sandbox=config.sandbox) as grader:
         total = _check_rows(path, grader)
         with RowOutput(out, "vlrl grade", resume=resume) as output:
-            grader.grade_answers([(_WARM_UP, "1+x")])  # no row's milliseconds hold the start of the graders
+            grader.warm_up()
+            _check_done(path, out, output.done)
             return _grade_all(path, grader, output, config.rewards.workers, total)
 
 
@@ -67,6 +78,18 @@ def _check_rows(path: Path, grader: Grader) -> int:
     if not total:
         raise UserError(f"{path}: has no rows")
     return total
+
+
+def _check_done(path: Path, out: Path, done: list[dict[str, Any]]) -> None:
+    """
+    Raises:
+        UserError: rows of another input, or of another command.
+    """
+    rows = _rows(path)
+    for number, row in enumerate(done, start=1):
+        expected = next(rows, None)
+        if expected is None or row.get("id") != expected[1].id or row.get("status") not in _STATUSES:
+            raise UserError(f"--out {out}, line {number}: not the grade of row {number} of {path}")
 
 
 def _grade_all(path: Path, grader: Grader, output: RowOutput, workers: int, total: int) -> str:

@@ -30,6 +30,8 @@ class RowOutput:
                 raise UserError(
                     f"--out {self._path}: exists already; add --resume to go on with it, or name another"
                 )
+            if self._path.exists() and not self._path.is_file():
+                raise UserError(f"--out {self._path}: is no file; name one")
             length = self._read()
             self._file = open(self._path, "ab")
             try:

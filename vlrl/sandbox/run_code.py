@@ -176,6 +176,8 @@ def _check_out(out: Path, ids: list[str | int], resume: bool, tally: Tally) -> t
             return 0, False
         if not resume:
             raise UserError(f"--out {out}: exists already; add --resume to go on with it, or name another")
+        if not out.is_file():
+            raise UserError(f"--out {out}: is no file; name one")
         length = rows = 0
         any_lost = False
         with open(out, "rb") as file:
