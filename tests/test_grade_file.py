@@ -172,3 +172,9 @@ def test_resume_refuses_rows_of_another_input(tmp_path: Path, capsys: pytest.Cap
         out.write_text(line + "\n")
         assert main(["grade", str(path), "--out", str(out), "--resume"]) == 2
         assert message in capsys.readouterr().err and out.read_text() == line + "\n"
+
+
+def test_a_config_for_every_source_is_no_hindrance(tmp_path: Path) -> None:
+    pairs, out = _write(tmp_path / "pairs.jsonl", PAIRS[:1]), tmp_path / "out.jsonl"
+    assert main(["grade", str(pairs), "--out", str(out), "rewards.sources={'*': [{verifier: numeric}]}"]) == 0
+    assert _rows(out)[0]["rule"] == "tolerance"

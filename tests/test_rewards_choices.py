@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from vlrl.errors import UserError
 from vlrl.rewards.degenerate import degenerate
-from vlrl.rewards.options import options_of
+from vlrl.rewards.options import check_options, options_of
 from vlrl.rewards.verifier import Submission
 from vlrl.rewards.verifiers import ExactVerifier, MathVerifier
 from vlrl.rewards.workers import GradingPool
@@ -110,3 +111,9 @@ def test_echoes_by_the_verifier(verifier: MathVerifier) -> None:
     assert not _passes(verifier, "2\\sqrt{3}", "\\sqrt{12}", QUESTION)
     assert _passes(verifier, "2\\sqrt{3}", "\\sqrt{4}\\sqrt{3}", QUESTION)
     assert not _passes(verifier, "(-2, 8)", "|x-3|<5", "Solve |x-3| < 5.")
+
+
+@pytest.mark.parametrize("options", [5, "AB", '["x", "y"]', [str(n) for n in range(11)]])
+def test_options_that_are_no_use_are_refused(options: object) -> None:
+    with pytest.raises(UserError, match="row 'p': options must be a list of at most 10"):
+        check_options(Prompt("p", [], [], "math", "B", extra={"options": options}))

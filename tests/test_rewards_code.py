@@ -118,6 +118,9 @@ def test_the_last_block_after_the_thinking_counts(grader: Grader) -> None:
         ('[{"input": 1, "output": "1"}]', {}, "tests.0: 'input' and 'output' must be text"),
         (DOUBLE, {"language": "perl"}, "must be one of python, cpp"),
         (DOUBLE, {"cpu_s": 1000}, "at most sandbox.cpu_s"),
+        (DOUBLE, {"memory_mb": 100.5}, "must be a whole number above 0"),
+        (DOUBLE, {"partial": "false"}, "partial 'false' must be true or false"),
+        (ADD, {"fn_name": 5}, "fn_name 5: must be text"),
         (ADD, {"language": "cpp"}, "only 'stdin' tests"),
     ],
 )

@@ -54,6 +54,17 @@ def test_more_is_recognised_than_by_math_verify_and_nothing_wrong_passes(
     assert mine[False] <= other[False] and mine[False] == 0
 
 
+@pytest.mark.parametrize("mark", ["#", "?", "→", "、", "。", "|", "@", "%", "\\hline", "</b>", "\\dots"])
+def test_no_last_part_is_picked_out_of_what_cannot_be_read(pool: GradingPool, mark: str) -> None:
+    pairs = [
+        ("\\frac{1}{2}", f"\\frac{{1}}{{3}} {mark} \\frac{{1}}{{2}}"),
+        ("\\frac{1}{2}", f"{mark} \\frac{{1}}{{3}} \\frac{{1}}{{2}}"),
+        ("5", f"{mark} 3 5"),
+        ("5", "5}3"),
+    ]
+    assert [outcome.equal for outcome in pool.grade_many(pairs)] == [False] * 4
+
+
 def test_the_fast_path_agrees_with_math_verify_on_random_numbers(benchmark: Any) -> None:
 
     rng = random.Random(7)

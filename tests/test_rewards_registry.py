@@ -21,6 +21,7 @@ USER = textwrap.dedent(
     """
     import asyncio, time
     from vlrl.rewards.verifier import correct, wrong
+    from vlrl.trajectory import Verdict
 
     calls = []
 
@@ -63,8 +64,35 @@ USER = textwrap.dedent(
             rules = [correct if "!" in s.answer else wrong for s in submissions]
             return [rule(s.answer, "whole") for rule, s in zip(rules, submissions)]
 
+    class Raises(Whole):
+        def extract(self, response, thinking_open):
+            return response.nothing if response == "unread" else response
+
+        def judge(self, submissions):
+            if any(s.answer == "odd" for s in submissions):
+                raise RuntimeError("odd")
+            return super().judge(submissions)
+
+    class TooFew(Whole):
+        def judge(self, submissions):
+            return []
+
+    class OutOfRange(Whole):
+        def judge(self, submissions):
+            return [Verdict(float("nan"), "correct", s.answer) for s in submissions]
+
+    class Hangs(Whole):
+        def judge(self, submissions):
+            time.sleep(60)
+
     class Empty:
         pass
+
+    class Once:
+        def __call__(self, submission):
+            return 1.0
+
+    once = Once()
     """
 )
 
@@ -154,6 +182,43 @@ def test_functions_one_at_a_time_in_batches_and_as_coroutines(user: str) -> None
         {"*": [{"verifier": f"{user}:batch", "args": {"bonus": 0.5}}]}, "\\boxed{5}", "\\boxed{6}"
     )
     assert (half.reward, half.status, half.rule) == (0.5, "wrong", "batch")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("Raises", "odd", "RuntimeError: odd"),
+        ("Raises", "unread", "AttributeError: "),
+        ("TooFew", "!", "ValueError: judge gave no list of 1 verdicts"),
+        ("OutOfRange", "!", "OutOfRange gave Verdict(reward=nan"),
+        ("Hangs", "!", "timeout: "),
+    ],
+)
+def test_a_class_that_fails_is_an_error_of_the_grader(user: str, name: str, text: str, error: str) -> None:
+    (verdict,) = _grade({"*": [{"verifier": f"{user}:{name}"}]}, text, user_timeout_s=0.5)
+    assert verdict.status == "grader_error" and verdict.rule.startswith(f"{name}: {error}")
+
+
+def test_a_response_that_is_not_read_costs_no_other(user: str) -> None:
+    verdicts = _grade({"*": [{"verifier": f"{user}:Raises"}]}, "a!", "unread", "b")
+    assert [v.status for v in verdicts] == ["correct", "grader_error", "wrong"]
+
+
+def test_an_object_that_can_be_called(user: str) -> None:
+    (verdict,) = _grade({"*": [{"verifier": f"{user}:once"}]}, "\\boxed{5}")
+    assert (verdict.status, verdict.rule) == ("correct", "once")
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ({"verifier": "numeric", "args": {"tolerence": 1}}, "no argument 'tolerence'; did you mean 'tol"),
+        ({"verifier": "row", "args": {"zzz": 1}}, "verifier 'row' has no argument 'zzz'; it has answer_form"),
+    ],
+)
+def test_arguments_that_a_verifier_does_not_have(term: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        _grade({"*": [term]}, "\\boxed{5}")
 
 
 def test_a_call_that_hangs_costs_its_own_rollout_only(user: str) -> None:

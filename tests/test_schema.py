@@ -87,6 +87,18 @@ def test_ground_truth_is_text_or_a_number(tmp_path: Path, row: dict, truth: str)
     assert read(tmp_path, row).ground_truth == truth
 
 
+@pytest.mark.parametrize(
+    ("row", "verifier"),
+    [
+        ({"verifier": "chart"}, "chart"),
+        ({"verifier": "chart", "reward_model": {"style": "rule"}}, "math"),
+        ({"verifier": "chart", "extra_info": {"verifier": "numeric"}}, "numeric"),
+    ],
+)
+def test_who_judges(tmp_path: Path, row: dict, verifier: str) -> None:
+    assert read(tmp_path, row).verifier == verifier
+
+
 @pytest.mark.parametrize("value", [["1", "2"], {"target": "1"}, True])
 def test_other_ground_truth_is_refused(tmp_path: Path, value: Any) -> None:
     expected = (

@@ -249,7 +249,8 @@ def _parse_prompt(row: _RowReader) -> Prompt:
     if truth is None or truth.strip() == "":
         raise row.fail("needs an answer ('reward_model.ground_truth' or 'answer')")
     extra = row.storable("extra_info", row.mapping("extra_info"))
-    verifier = str(extra.get("verifier") or reward.get("style") or "math")
+    named = extra.get("verifier") or reward.get("style") or row.string("verifier") or "math"
+    verifier = str(named)
     if verifier in ("rule", "model"):  # verl's styles, which name no verifier
         verifier = "code" if row.source in _VERL_PROGRAMS else "math"
     return Prompt(

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from vlrl.errors import UserError
+from vlrl.rewards import arguments
 from vlrl.rewards.answer import final_text
 from vlrl.rewards.verifier import Submission, correct, failed, wrong
 from vlrl.sandbox.code_block import extract_code
@@ -43,9 +44,11 @@ class CodeVerifier:
     def check(self, prompt: Prompt) -> None:
         """Starts the sandbox, so that a machine without one is found before training."""
         try:
+            arguments.flag(prompt, "partial")
             check(self._program(prompt, ""))
         except UserError as error:
-            raise UserError(f"{prompt.name}: {error}") from None
+            why = str(error).removeprefix(f"{prompt.name}: ")
+            raise UserError(f"{prompt.name}: {why}") from None
 
     def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
         # A group's programs often agree: each goes to the sandbox once. Batches differ in when they stop.
@@ -62,7 +65,10 @@ class CodeVerifier:
         language = extra.get("language", "python")
         if language not in _LANGUAGES:
             raise UserError(f"language {language!r}: must be one of {', '.join(_LANGUAGES)}")
-        tests, fn_name = read_tests(prompt.ground_truth, extra.get("fn_name"))
+        named = extra.get("fn_name")
+        if named is not None and not isinstance(named, str):
+            raise UserError(f"fn_name {named!r:.80}: must be text, the name of a function")
+        tests, fn_name = read_tests(prompt.ground_truth, named)
         limits = _limits(extra, self._sandbox().limits)
         return Program(code=code, tests=tests, fn_name=fn_name, language=language, limits=limits)
 
@@ -79,6 +85,8 @@ def read_tests(ground_truth: str, fn_name: str | None) -> tuple[list[Test], str 
         return [_assertions(ground_truth, fn_name)], fn_name
     if isinstance(found, dict) and isinstance(found.get("inputs"), list):
         fn_name = found.get("fn_name") or fn_name
+        if fn_name is not None and not isinstance(fn_name, str):
+            raise UserError(f"fn_name {fn_name!r:.80}: must be text, the name of a function")
         found = _paired(found["inputs"], found.get("outputs"), fn_name)
     if not isinstance(found, list) or not found or not all(isinstance(test, dict) for test in found):
         raise UserError("the tests are a list of {input, output}, or {inputs, outputs}, and not empty")
@@ -123,8 +131,10 @@ def _limits(extra: dict[str, Any], most: Limits) -> Limits:
     given = {f.name: extra[f.name] for f in fields(Limits) if f.name in extra}
     for name, value in given.items():
         limit = getattr(most, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= limit:
-            raise UserError(f"{name} {value!r}: must be above 0 and at most sandbox.{name}, {limit}")
+        kinds = (int,) if isinstance(limit, int) else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= limit:
+            whole = "a whole number " if kinds == (int,) else ""
+            raise UserError(f"{name} {value!r}: must be {whole}above 0 and at most sandbox.{name}, {limit}")
     return replace(most, **given)
 
 

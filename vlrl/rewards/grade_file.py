@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 
@@ -17,11 +17,21 @@ from vlrl.rewards.answer import ANSWER_OPEN
 from vlrl.rewards.grader import Grader
 from vlrl.runs.progress import StageProgress
 from vlrl.runs.row_output import RowOutput
-from vlrl.trajectory import ERROR_STATUSES, THINK_CLOSE, THINK_OPEN, Group, Prompt, Rollout, Segment, Verdict
+from vlrl.trajectory import (
+    ERROR_STATUSES,
+    THINK_CLOSE,
+    THINK_OPEN,
+    Group,
+    Prompt,
+    Rollout,
+    Segment,
+    Status,
+    Verdict,
+)
 
 _AHEAD = 256  # rows read before their turn
 _MARKS = (THINK_OPEN, THINK_CLOSE, "boxed{", ANSWER_OPEN, "```")
-_WARM_UP = Prompt("warm up", [{"role": "user", "content": ""}], [], "math", "x+1")
+_STATUSES = get_args(Status)
 _COUNTED = {"correct": "correct", "wrong": "wrong", "no_answer": "no_answer", "truncated": "no_answer"}
 
 
@@ -54,12 +64,14 @@ def grade_file(path: Path, out: Path, config: GradingConfig, *, resume: bool = F
 
         def keep(row: dict[str, Any]) -> bool:
             """Count a row that was there before, unless its grading failed."""
+            if row["status"] not in _STATUSES:
+                raise ValueError
             counted = _counted(row["status"])
             counts[counted] += counted != "errors"
             return counted != "errors"
 
         with RowOutput(out, "vlrl grade", ids, resume=resume, keep=keep) as output:
-            grader.grade_answers([(_WARM_UP, "1+x")])  # no row's milliseconds hold the start of the graders
+            grader.warm_up()  # no row's milliseconds hold the start of the graders
             return _grade_all(path, grader, output, config.rewards.workers, counts, len(ids))
 
 

@@ -120,6 +120,10 @@ class Grader:
         """Verdicts of answers that need no extraction, in order. Raises what `grade` does."""
         return self._grade([_Pending(self._registry.terms_of(p), answer, answer) for p, answer in answers])
 
+    def warm_up(self) -> None:
+        """Start the grading processes of mathematics, so that no answer has to wait. Raises as `grade`."""
+        self._services.pool.grade_many([("x+1", "1+x")])
+
     async def grade_async(self, groups: list[Group]) -> None:
         """`grade`, for coroutines: the loop goes on meanwhile."""
         await asyncio.to_thread(self.grade, groups)

@@ -163,8 +163,15 @@ def _lost_in_rounding(left: Any, right: Any) -> bool:
 def _parse(text: str) -> list[object]:
     from math_verify import parse
 
-    # In a box, the text is one expression to be read whole, not prose to be searched for a number.
-    found = parse(f"\\boxed{{{text}}}", _reading(), parsing_timeout=None, raise_on_error=True)
+    # In a box, the text is one expression to be read whole, not prose to be searched for a number: any match
+    # would make of "1/3 # 1/2" its last half.
+    found = parse(
+        f"\\boxed{{{text}}}",
+        _reading(),
+        extraction_mode="first_match",
+        parsing_timeout=None,
+        raise_on_error=True,
+    )
     return [_with_imaginary_unit(reading) for reading in found]
 
 

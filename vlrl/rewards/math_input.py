@@ -47,9 +47,11 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
         (r"^\](?=.*[\[\]]$)", "("),
         (r"(?<=\\infty)\[$|(?<=[0-9])\[$", ")"),
         (r"\\[ch]?dots(?![A-Za-z])", r"\\ldots"),
-        (r"\\ \\text|\\text ?\{ \}", ""),
+        (r"\\ \\text|\\text ?\{ \}|\\text$", ""),
+        (r"(?<=[0-9])\.{3}$", ""),
     )
 )
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # or an escaped one, which is text
 # A point by its name, and roots by their numbers.
 _POINT = re.compile(r"^[A-Z](?=\()")
 _INDEXED = re.compile(r"(?<![A-Za-z\\])([a-z])_\{?[0-9]\}? ?=")
@@ -63,6 +65,8 @@ def math_input(gold: str, answer: str) -> tuple[str, str] | None:
     What each may be read as depends on the other.
     """
     (gold, unit), (answer, other) = _split_unit(tidy(gold)), _split_unit(tidy(answer))
+    if not _balanced(answer):
+        return None
     # math-verify leaves out what is text.
     if _has_changing_text(answer) and not _has_changing_text(gold):
         return None
@@ -83,6 +87,16 @@ def math_input(gold: str, answer: str) -> tuple[str, str] | None:
     if not ("\\pi" in gold and "\\pi" in answer) and "\\pi" in gold + answer:
         gold, answer = _in_radians(gold), _in_radians(answer)
     return _rewritten(gold), _rewritten(answer)
+
+
+def _balanced(text: str) -> bool:
+    """Whether braces close in order: math-verify reads up to the first that does not, so 5}3 would be 5."""
+    depth = 0
+    for brace in _BRACE.findall(text):
+        depth += {"{": 1, "}": -1}.get(brace, 0)
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 def _in_order(text: str) -> str:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from vlrl.errors import UserError
 from vlrl.rewards.choices import LETTERS, is_letter, plain_words, read_choice
 from vlrl.rewards.fast_path import fast_compare
 from vlrl.rewards.tidy import tidy
+from vlrl.trajectory import Prompt
 
 
 def options_of(extra: Mapping[str, Any]) -> dict[str, str]:
@@ -14,6 +16,21 @@ def options_of(extra: Mapping[str, Any]) -> dict[str, str]:
     if isinstance(given, Mapping):
         return {str(letter).strip("(). ").upper(): str(text) for letter, text in given.items()}
     return dict(zip(LETTERS, map(str, given or ()), strict=False))
+
+
+def check_options(prompt: Prompt) -> None:
+    """
+    Raises:
+        UserError: the options are neither a list that letters suffice for nor an object.
+    """
+    given = prompt.extra.get("options")
+    if not given or isinstance(given, Mapping):
+        return
+    if not isinstance(given, list) or len(given) > len(LETTERS):
+        raise UserError(
+            f"{prompt.name}: options must be a list of at most {len(LETTERS)}, or an object of letters and "
+            f"texts, found {given!r:.80}"
+        )
 
 
 def among_options(options: Mapping[str, str], gold: str, answer: str) -> tuple[str, str] | None:

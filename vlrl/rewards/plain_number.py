@@ -173,7 +173,7 @@ def _repeating(sign: str, whole: str, fixed: str, period: str | None, digit: str
     period = period or digit or ""
     value = Fraction(int(whole + fixed + period or "0") - int(whole + fixed or "0"), 10 ** len(period) - 1)
     value /= 10 ** len(fixed)
-    return -value if sign else value
+    return -value if sign == "-" else value
 
 
 def _spoken(text: str) -> str:

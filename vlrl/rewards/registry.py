@@ -36,6 +36,24 @@ VERIFIERS: dict[str, Callable[[Services], Verifier]] = {
     "code": lambda services: CodeVerifier(services.sandbox),
 }
 
+_CLOSENESS = ("tolerance", "relative_tolerance", "answer_type", "scale")
+_LIMITS = ("cpu_s", "wall_s", "memory_mb", "output_mb")
+ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "math": ("options",),
+    "exact": ("options",),
+    "numeric": _CLOSENESS,
+    "chart": (*_CLOSENESS, "ordered"),
+    "transcription": ("unit", "normalise", "max_length_ratio", "max_repeated", "pass_at"),
+    "table": (*_CLOSENESS, "match", "case_sensitive"),
+    "page_tests": ("tests",),
+    "format": ("thinking", "answer_form", "min_chars", "max_chars", "pattern"),
+    "language": ("language", "at_least"),
+    "classic_rm": (),
+    "cot_rm": (),
+    "code": ("fn_name", "language", "partial", *_LIMITS),
+}
+"""What each verifier reads of `Prompt.extra`. Rows bring other things along; a config does not."""
+
 ROW = "row"  # in a config: the verifier that the row names
 _DEFAULT = (TermConfig(verifier=ROW),)
 
@@ -78,6 +96,7 @@ class Registry:
             self._built[name] = self._build(name, prompt, from_row)
         label = config.name or name if from_row else config.label
         if config.args:
+            _check_arguments(config, prompt.source)
             prompt = replace(prompt, extra={**config.args, **prompt.extra})
         return Term(config, label, self._built[name], prompt)
 
@@ -90,6 +109,24 @@ class Registry:
             return load_verifier(name, config.user_timeout_s, config.user_workers)
         where = prompt.name if from_row else f"rewards.sources, for '{prompt.source}'"
         raise UserError(f"{where}: no verifier '{name}'; {_hint(name)} {', '.join(VERIFIERS)}")
+
+
+def _check_arguments(config: TermConfig, source: str) -> None:
+    """
+    Raises:
+        UserError: the config gives a verifier an argument that it does not have.
+    """
+    if ":" in config.verifier:
+        return
+    known = {name for names in ARGUMENTS.values() for name in names}
+    if config.verifier != ROW:
+        known = set(ARGUMENTS[config.verifier])
+    for name in sorted(set(config.args) - known):
+        near = get_close_matches(name, known, 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(sorted(known)) or 'none'}"
+        raise UserError(
+            f"rewards.sources, for '{source}': verifier '{config.verifier}' has no argument '{name}'; {hint}"
+        )
 
 
 def _letters(pattern: str) -> int:

@@ -13,7 +13,7 @@ _WRAPPER = re.compile(
 _TEXT_RUN = re.compile(r"(?:\\text ?\{[^{}]*\} ?){2,}")
 _TEXT_GROUP = re.compile(r"\\text ?\{([^{}]*)\} ?")
 _INTRODUCTION = re.compile(
-    r"(?:\\text ?\{ ?)?(?:the )?(?:final |correct )?answer(?: is)?:?(?: ?\} ?| )(?=[^ ])"
+    r"(?:\\text ?\{ ?)?(?:the )?(?:final |correct )?answer(?: is)?:?(?: ?\} ?(?:= ?)?| )(?=[^ ])"
     r"|\\(?:text|mathrm) ?\{ ?(?:about|approximately|approx\.?|roughly) ?\} ?"
     r"|(?:about|approximately|roughly) "
     r"|\\(?:therefore|approx) ?",

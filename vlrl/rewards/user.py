@@ -16,6 +16,7 @@ import importlib.util
 import inspect
 import math
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,12 @@ from typing import Any
 from vlrl.errors import UserError
 from vlrl.rewards.calls import call_all
 from vlrl.rewards.verifier import AnswerVerifier, Submission, Verifier, failed
-from vlrl.trajectory import Verdict
+from vlrl.trajectory import Prompt, Verdict
 
 FORMS = ("submission", "submissions")
+
+_JUDGED = ("correct", "wrong", "no_answer", "truncated")
+_importing = threading.RLock()
 
 
 def load_verifier(reference: str, timeout_s: float, workers: int) -> Verifier:
@@ -39,9 +43,9 @@ def load_verifier(reference: str, timeout_s: float, workers: int) -> Verifier:
     if found is None:
         raise UserError(f"verifier '{reference}': {path} has no '{name}'")
     if inspect.isclass(found):
-        return _instance(found, reference)
+        return ClassVerifier(_instance(found, reference), name, timeout_s)
     if callable(found) and (form := _form(found)):
-        return FunctionVerifier(found, form == "submissions", timeout_s, workers)
+        return FunctionVerifier(found, name, form == "submissions", timeout_s, workers)
     raise UserError(
         f"verifier '{reference}': write a function of one parameter, 'submission' or 'submissions', or a "
         "class with a method 'judge'"
@@ -51,13 +55,15 @@ def load_verifier(reference: str, timeout_s: float, workers: int) -> Verifier:
 class FunctionVerifier(AnswerVerifier):
     """A function of the user's as a verifier. Rules: its name, or the error."""
 
-    def __init__(self, function: Callable[..., Any], batched: bool, timeout_s: float, workers: int) -> None:
-        self._function, self._batched = function, batched
+    def __init__(
+        self, function: Callable[..., Any], name: str, batched: bool, timeout_s: float, workers: int
+    ) -> None:
+        self._function, self._name, self._batched = function, name, batched
         self._timeout_s, self._workers = timeout_s, workers
 
     def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
         results = self._batch(submissions) if self._batched else self._singly(submissions)
-        return [_verdict(s, r, self._function.__name__) for s, r in zip(submissions, results, strict=True)]
+        return [_verdict(s, r, self._name) for s, r in zip(submissions, results, strict=True)]
 
     def _batch(self, submissions: Sequence[Submission]) -> Sequence[Any]:
         function, deadline = self._function, self._timeout_s * len(submissions)
@@ -94,10 +100,66 @@ class FunctionVerifier(AnswerVerifier):
         return await asyncio.gather(*map(one, submissions), return_exceptions=True)
 
 
+class ClassVerifier:
+    """A class of the user's as a verifier: what it raises, and what no verdict can be, are errors too."""
+
+    def __init__(self, verifier: Verifier, name: str, timeout_s: float) -> None:
+        self._verifier, self._name, self._timeout_s = verifier, name, timeout_s
+
+    def extract(self, response: str, thinking_open: bool) -> str | None:
+        try:
+            answer = self._verifier.extract(response, thinking_open)
+            if answer is not None and not isinstance(answer, str):
+                raise TypeError(f"extract gave {answer!r:.100}, which is neither text nor None")
+        except Exception as error:
+            return _Unread(error)
+        return answer
+
+    def check(self, prompt: Prompt) -> None:
+        try:
+            self._verifier.check(prompt)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"{prompt.name}: {self._name} fails ({type(error).__name__}: {error})") from error
+
+    def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
+        read = [s for s in submissions if not isinstance(s.answer, _Unread)]
+        results = iter(self._judged(read))
+        return [
+            _verdict(s, s.answer.error if isinstance(s.answer, _Unread) else next(results), self._name)
+            for s in submissions
+        ]
+
+    def _judged(self, submissions: Sequence[Submission]) -> Sequence[Any]:
+        if not submissions:
+            return []
+        deadline = self._timeout_s * len(submissions)
+        result = call_all(self._verifier.judge, [submissions], deadline, 1)[0]
+        if isinstance(result, (list, tuple)) and len(result) == len(submissions):
+            return result
+        if not isinstance(result, BaseException):
+            result = ValueError(f"judge gave no list of {len(submissions)} verdicts")
+        return [result] * len(submissions)
+
+
+class _Unread(str):
+    """The answer of a response over which `extract` failed."""
+
+    def __new__(cls, error: Exception) -> "_Unread":
+        unread = super().__new__(cls)
+        unread.error = error
+        return unread
+
+    error: Exception
+
+
 def _verdict(submission: Submission, result: Any, name: str) -> Verdict:
-    answer = submission.answer
+    answer = str(submission.answer)
     if isinstance(result, Verdict):
-        return result
+        if result.is_error or (result.status in _JUDGED and 0.0 <= result.reward <= 1.0):
+            return result
+        return failed(answer, f"{name} gave {result!r:.100}: the reward must be a number from 0 to 1")
     if isinstance(result, TimeoutError):
         return failed(answer, f"timeout: {result}")
     if isinstance(result, BaseException):
@@ -132,6 +194,11 @@ def _instance(found: type[Any], reference: str) -> Verifier:
 
 def _import(path: Path, reference: str) -> Any:
     """The file as a module; a second call gives the same one."""
+    with _importing:  # or another thread would find a module that is half read
+        return _import_once(path, reference)
+
+
+def _import_once(path: Path, reference: str) -> Any:
     if not path.is_file():
         raise UserError(f"verifier '{reference}': no file {path}; correct the path")
     name = f"vlrl_user_{path.resolve()}"
@@ -144,7 +211,7 @@ def _import(path: Path, reference: str) -> Any:
     sys.modules[name] = module  # before it runs: dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from error
     return module

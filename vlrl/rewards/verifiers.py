@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vlrl.rewards.degenerate import degenerate, too_long
 from vlrl.rewards.fast_path import fast_compare
-from vlrl.rewards.options import among_options, options_of
+from vlrl.rewards.options import among_options, check_options, options_of
 from vlrl.rewards.tidy import tidy
 from vlrl.rewards.verifier import AnswerVerifier, Submission, correct, failed, wrong
 from vlrl.rewards.workers import GradingPool, Outcome, Pair
@@ -19,6 +19,9 @@ class MathVerifier(AnswerVerifier):
 
     def __init__(self, pool: GradingPool) -> None:
         self._pool = pool
+
+    def check(self, prompt: Prompt) -> None:
+        check_options(prompt)
 
     def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
         decided = [_decide_here(s) for s in submissions]
@@ -36,6 +39,9 @@ class ExactVerifier(AnswerVerifier):
 
     Rules: those of `degenerate` and `fast_compare`, `different_form`.
     """
+
+    def check(self, prompt: Prompt) -> None:
+        check_options(prompt)
 
     def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
         decided = [_decide_here(s) for s in submissions]

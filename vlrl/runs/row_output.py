@@ -48,6 +48,8 @@ class RowOutput:
                 raise UserError(
                     f"--out {path}: exists already; add --resume to go on with it, or name another"
                 )
+            if path.exists() and not path.is_file():
+                raise UserError(f"--out {path}: is no file; name one")
             self._size = path.stat().st_size if path.exists() else 0
             self._length = self._read() if path.exists() else 0
 
