@@ -178,3 +178,25 @@ def test_a_config_for_every_source_is_no_hindrance(tmp_path: Path) -> None:
     pairs, out = _write(tmp_path / "pairs.jsonl", PAIRS[:1]), tmp_path / "out.jsonl"
     assert main(["grade", str(pairs), "--out", str(out), "rewards.sources={'*': [{verifier: numeric}]}"]) == 0
     assert _rows(out)[0]["rule"] == "tolerance"
+
+
+def test_an_interrupt_waits_for_no_more_than_what_is_being_graded(tmp_path: Path) -> None:
+    hostile = [{"gold": "5", "answer": f"9^{{9^{{9^9}}}}+{n}"} for n in range(200)]
+    path, out = _write(tmp_path / "pairs.jsonl", hostile), tmp_path / "out.jsonl"
+    command = [
+        sys.executable,
+        "-m",
+        "vlrl.cli",
+        "grade",
+        str(path),
+        "--out",
+        str(out),
+        "rewards.timeout_s=0.5",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while (not out.exists() or not out.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and b"go on with --resume" in said

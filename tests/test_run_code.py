@@ -103,6 +103,13 @@ def test_rows_in_order_and_a_summary(work: Workplace) -> None:
     check_mixed(work.rows())
 
 
+def test_a_byte_order_mark_is_no_part_of_a_row(work: Workplace) -> None:
+    work.write(row(1, tests=[{"input": "2", "output": "4"}]))
+    path = next(Path(argument) for argument in work.command() if Path(argument).is_file())
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert work.run()["passed"] == 1
+
+
 def test_by_a_server(work: Workplace) -> None:
     work.write(*MIXED)
     with serving(workers=2, queue=3, cpu_s=1.0) as url:

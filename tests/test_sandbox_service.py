@@ -314,6 +314,7 @@ def test_token() -> None:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
             assert HTTP.get(f"{address}/health", headers=headers).status_code == 401
             assert HTTP.post(f"{address}/judge", json={"code": ""}, headers=headers).status_code == 401
+        assert "GET /nowhere: Not Found" in HTTP.get(f"{address}/nowhere").json()["error"]
         with RemoteSandbox(address, "secret") as client:
             assert client.judge([doubling(1)])[0].passed
         with RemoteSandbox(address) as client, pytest.raises(UserError, match="asks for its token"):

@@ -99,10 +99,13 @@ def _grade_all(
         StageProgress("grade", total, counts.total(), console) as progress,
         ThreadPoolExecutor(workers, thread_name_prefix="grade") as threads,
     ):
-        for row in _in_order(rows, grader, threads):
-            output.write(row)
-            counts[_counted(row["status"])] += 1
-            progress.update(counts.total(), counts)
+        try:
+            for row in _in_order(rows, grader, threads):
+                output.write(row)
+                counts[_counted(row["status"])] += 1
+                progress.update(counts.total(), counts)
+        finally:  # after Ctrl-C or a full disk, what waits would be graded all the same
+            threads.shutdown(wait=False, cancel_futures=True)
     names = ("correct", "wrong", "no_answer", "errors")
     return json.dumps({"n": counts.total()} | {name: counts[name] for name in names})
 

@@ -1,6 +1,7 @@
 """`vlrl run-code`: programs of a file judged, a row out for each."""
 
 import asyncio
+import codecs
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
@@ -141,7 +142,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Row]]:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     try:
-                        row = read(Row, line)
+                        row = read(Row, line.removeprefix(codecs.BOM_UTF8))
                     except UserError as error:
                         raise UserError(f"{path}, line {number}: {error}") from None
                     yield number, row

@@ -15,6 +15,7 @@ from dataclasses import asdict
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from vlrl.config.sandbox import SandboxConfig
@@ -57,6 +58,7 @@ class Service:
         app.add_api_route("/judge_many", self._judge_many, methods=["POST"], response_model=None)
         app.add_api_route("/health", self._health, methods=["GET"], response_model=None)
         app.add_exception_handler(Refusal, _refuse)
+        app.add_exception_handler(HTTPException, _unknown_address)
         return app
 
     async def _judge(self, request: Request) -> Response:
@@ -227,6 +229,12 @@ async def _disconnected(request: Request) -> None:
     """Return when the client is gone; its body has been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+async def _unknown_address(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    sentence = f"{request.method} {request.url.path}: {error.detail}; see docs/sandbox.md"
+    return JSONResponse({"error": sentence}, error.status_code, error.headers)
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
