@@ -3,7 +3,7 @@
 import asyncio
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from vlrl.config.reward_models import CotRmConfig
 from vlrl.config.rewards import RewardConfig
 from vlrl.errors import UserError
 from vlrl.rewards.grader import Grader
+from vlrl.rewards.registry import VERIFIERS
+from vlrl.rewards.verifier import AnswerVerifier, Submission, correct
 from vlrl.training.rl_metrics import rollout_metrics
 from vlrl.trajectory import Group, Prompt, Rollout, Segment, Verdict
 
@@ -297,3 +299,15 @@ def test_a_judge_is_a_reward_like_others(tmp_path: Path) -> None:
 def test_a_reward_model_needs_its_section(name: str) -> None:
     with pytest.raises(UserError, match=f"verifier '{name}' needs the section 'rewards.{name}'"):
         _grade({"*": [{"verifier": name}]}, "\\boxed{5}")
+
+
+def test_an_answer_that_breaks_a_verifier_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fragile(AnswerVerifier):
+        def judge(self, submissions: Sequence[Submission]) -> list[Verdict]:
+            assert all(s.answer != "odd" for s in submissions), "odd"
+            return [correct(s.answer, "fragile") for s in submissions]
+
+    monkeypatch.setitem(VERIFIERS, "fragile", lambda services: Fragile())
+    verdicts = _grade({"*": [{"verifier": "fragile"}]}, "\\boxed{5}", "\\boxed{odd}", "\\boxed{6}")
+    assert [v.status for v in verdicts] == ["correct", "grader_error", "correct"]
+    assert verdicts[1].rule.startswith("fragile: AssertionError: odd")

@@ -1,5 +1,6 @@
 """The rollouts that a reward paid at its edges: shortest, longest, and paid without being right."""
 
+from vlrl.config.rewards import RewardConfig
 from vlrl.runs.winners import find_winners, is_format_only
 from vlrl.training.rl_metrics import alarms, rollout_metrics
 from vlrl.trajectory import Group, Prompt, Rollout, Segment, Verdict
@@ -21,9 +22,9 @@ def _group(*verdicts: tuple[Verdict | None, int]) -> Group:
 
 
 def test_who_is_paid_without_being_right() -> None:
-    assert is_format_only(PAID, wrong=-1.0)
+    assert is_format_only(PAID, floor=-1.0)
     for verdict in (RIGHT, PARTLY, UNPAID, LOST, Verdict(0.0, "wrong", "6", "number")):
-        assert not is_format_only(verdict, wrong=-1.0)
+        assert not is_format_only(verdict, floor=-1.0)
 
 
 def test_winners_of_every_kind() -> None:
@@ -31,14 +32,26 @@ def test_winners_of_every_kind() -> None:
         _group((RIGHT, 30), (PAID, 5), (LOST, 1), (None, 2)),
         _group((RIGHT, 12), (RIGHT, 90), (UNPAID, 400), (PARTLY, 3)),
     ]
-    found = {winner.kind: winner.rollout.text for winner in find_winners(groups, wrong=-1.0)}
+    found = {winner.kind: winner.rollout.text for winner in find_winners(groups, floor=lambda source: -1.0)}
     assert found == {"shortest": "12", "longest": "90", "format_only": "5"}
-    assert find_winners([_group((UNPAID, 4))], wrong=-1.0) == []
+    assert find_winners([_group((UNPAID, 4))], floor=lambda source: -1.0) == []
 
 
 def test_their_metrics_and_alarm() -> None:
-    metrics = rollout_metrics([_group((RIGHT, 30), (PAID, 5), (PAID, 6), (LOST, 1))], 0, wrong=-1.0)
+    metrics = rollout_metrics(
+        [_group((RIGHT, 30), (PAID, 5), (PAID, 6), (LOST, 1))], 0, floor=lambda source: -1.0
+    )
     assert metrics["correct_tokens_min"] == metrics["correct_tokens_max"] == 30
     assert metrics["format_only_rate"] == 2 / 3
     assert any("paid without a right answer" in alarm for alarm in alarms(metrics | {"updates": 1.0}))
     assert "correct_tokens_min" not in rollout_metrics([_group((UNPAID, 3))], 0)
+
+
+def test_the_floor_is_that_of_the_sources_first_reward() -> None:
+    sources = {"*": [{"verifier": "row", "weight": 0.5}, {"verifier": "format", "weight": 0.1}]}
+    config = RewardConfig(wrong=-1.0, sources=sources)  # type: ignore[arg-type]
+    assert config.floor("any") == -0.5 and RewardConfig(wrong=-1.0).floor("any") == -1.0
+    unpaid = Verdict(-0.5, "wrong", "6", "number", {"math": 0.0, "format": 0.0})
+    assert rollout_metrics([_group((unpaid, 3))], 0, config.floor)["format_only_rate"] == 0.0
+    paid = Verdict(-0.4, "wrong", "6", "number", {"math": 0.0, "format": 1.0})
+    assert rollout_metrics([_group((paid, 3))], 0, config.floor)["format_only_rate"] == 1.0

@@ -1,5 +1,6 @@
 """What rollouts earn: verifiers by source, how they add up, and the graders behind them."""
 
+from fnmatch import fnmatchcase
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -26,6 +27,9 @@ class LengthRewardConfig(Section):
         if self.kind.startswith("overlong") and self.cache_tokens is None:
             raise ValueError(f"kind '{self.kind}' needs 'cache_tokens'")
         return self
+
+
+ROW = "row"  # in place of a verifier's name: the one that the row names
 
 
 class TermConfig(Section):
@@ -87,6 +91,15 @@ class RewardConfig(Section):
     length: LengthRewardConfig = LengthRewardConfig()
     """Added for being short; accuracy and success rates never see it."""
 
+    def terms_of(self, source: str) -> list[TermConfig]:
+        """The rewards of a source: of the patterns that fit it, those of the one that spells out most."""
+        fitting = [pattern for pattern in self.sources if fnmatchcase(source, pattern)]
+        return self.sources[max(fitting, key=_letters)] if fitting else [TermConfig(verifier=ROW)]
+
+    def floor(self, source: str) -> float:
+        """What a rollout earns by the first reward alone where that gives nothing."""
+        return self.terms_of(source)[0].weight * self.wrong
+
     def user_files(self) -> list[str]:
         """The files that verifiers of the user's own come from."""
         references = (t.verifier for terms in self.sources.values() for t in terms if ":" in t.verifier)
@@ -101,3 +114,8 @@ class RewardConfig(Section):
             if len(set(labels)) != len(labels):
                 raise ValueError(f"sources.{source}: two rewards have one name; give each a 'name'")
         return self
+
+
+def _letters(pattern: str) -> int:
+    """How much of a source a pattern spells out."""
+    return sum(character not in "*?" for character in pattern)

@@ -12,10 +12,11 @@ from types import TracebackType
 
 from vlrl.config.rewards import RewardConfig
 from vlrl.config.sandbox import SandboxConfig
+from vlrl.errors import EngineError, UserError, WaitTimeout
 from vlrl.rewards.composition import combine
 from vlrl.rewards.registry import Registry, Term
 from vlrl.rewards.services import Services
-from vlrl.rewards.verifier import Submission
+from vlrl.rewards.verifier import Submission, failed
 from vlrl.trajectory import FinishReason, Group, Prompt, Rollout, Status, Verdict
 
 
@@ -181,8 +182,20 @@ class Grader:
         (one, index), _ = batch[0]
         term = one.terms[index]
         started = time.perf_counter()
-        verdicts = term.verifier.judge([submission for _, submission in batch])
+        verdicts = _judged(term, [submission for _, submission in batch])
         with self._counting:
             self._seconds[term.label] += time.perf_counter() - started
         for ((place, number), _), verdict in zip(batch, verdicts, strict=True):
             place.verdicts[number] = verdict
+
+
+def _judged(term: Term, submissions: list[Submission]) -> list[Verdict]:
+    """A verdict each. What breaks its verifier costs itself, not the run, and is an error of the grader."""
+    try:
+        return term.verifier.judge(submissions)
+    except (UserError, WaitTimeout, EngineError):
+        raise
+    except Exception as error:
+        if len(submissions) == 1:
+            return [failed(submissions[0].answer, f"{type(error).__name__}: {error}"[:300])]
+        return [verdict for one in submissions for verdict in _judged(term, [one])]

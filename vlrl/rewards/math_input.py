@@ -49,6 +49,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
         (r"\\[ch]?dots(?![A-Za-z])", r"\\ldots"),
         (r"\\ \\text|\\text ?\{ \}|\\text$", ""),
         (r"(?<=[0-9])\.{3}$", ""),
+        (r"_\{ ?\\(?:min|max) ?\}(?= ?=)", ""),  # the name of what is given
     )
 )
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # or an escaped one, which is text

@@ -3,9 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from fnmatch import fnmatchcase
 
-from vlrl.config.rewards import TermConfig
+from vlrl.config.rewards import ROW, TermConfig
 from vlrl.errors import UserError
 from vlrl.rewards.code import CodeVerifier
 from vlrl.rewards.form import FormatVerifier
@@ -54,9 +53,6 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 }
 """What each verifier reads of `Prompt.extra`. Rows bring other things along; a config does not."""
 
-ROW = "row"  # in a config: the verifier that the row names
-_DEFAULT = (TermConfig(verifier=ROW),)
-
 
 @dataclass(slots=True, frozen=True)
 class Term:
@@ -82,12 +78,8 @@ class Registry:
         Raises:
             UserError: there is no verifier of a name, or a file of verifiers cannot be used.
         """
-        return [self._term(config, prompt) for config in self._configs(prompt.source)]
-
-    def _configs(self, source: str) -> list[TermConfig] | tuple[TermConfig, ...]:
-        sources = self._services.config.sources
-        fitting = [pattern for pattern in sources if fnmatchcase(source, pattern)]
-        return sources[max(fitting, key=_letters)] if fitting else _DEFAULT
+        configs = self._services.config.terms_of(prompt.source)
+        return [self._term(config, prompt) for config in configs]
 
     def _term(self, config: TermConfig, prompt: Prompt) -> Term:
         from_row = config.verifier == ROW
@@ -127,11 +119,6 @@ def _check_arguments(config: TermConfig, source: str) -> None:
         raise UserError(
             f"rewards.sources, for '{source}': verifier '{config.verifier}' has no argument '{name}'; {hint}"
         )
-
-
-def _letters(pattern: str) -> int:
-    """How much of a source a pattern spells out."""
-    return sum(character not in "*?" for character in pattern)
 
 
 def _hint(name: str) -> str:

@@ -51,7 +51,7 @@ def report(
     seconds: dict[str, float],
 ) -> None:
     """Numbers to the log, rollouts to the run directory, alarms to the screen."""
-    metrics = rollout_metrics(groups, step - 1, session.config.rewards.wrong) | learned
+    metrics = rollout_metrics(groups, step - 1, session.config.rewards.floor) | learned
     shown = ("reward", "accuracy", "response_tokens", "entropy_mean", "mismatch_k3_mean")
     stage.log(step, metrics, seconds, {name: metrics[name] for name in shown if name in metrics})
     session.keep_rollouts(stage, step, groups)

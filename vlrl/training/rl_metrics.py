@@ -5,6 +5,7 @@ above 10 % training tends not to recover.
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 
 from vlrl.objectives.advantages import all_equal
 from vlrl.objectives.metrics import mean_stats
@@ -22,10 +23,12 @@ _COLLAPSE = 0.9
 _FORMAT_ONLY = 0.5
 
 
-def rollout_metrics(groups: list[Group], version: int, wrong: float = 0.0) -> dict[str, float]:
+def rollout_metrics(
+    groups: list[Group], version: int, floor: Callable[[str], float] = lambda source: 0.0
+) -> dict[str, float]:
     """Rewards, accuracy, lengths and outcomes of a batch; `version` is the trainer's when it was used.
 
-    `wrong` is what a wrong answer earns.
+    `floor` is what a rollout of a source earns by its first reward where that gives nothing.
 
     Every metric and its unit: docs/metrics.md.
     """
@@ -45,7 +48,7 @@ def rollout_metrics(groups: list[Group], version: int, wrong: float = 0.0) -> di
         "error_rate": 1.0 - len(graded) / total,
         "no_answer_rate": sum(r.verdict.status == "no_answer" for r in graded if r.verdict) / total,
     }
-    metrics |= _lags(rollouts, version) | _collapse(groups) | _winners(graded, wrong)
+    metrics |= _lags(rollouts, version) | _collapse(groups) | _winners(groups, floor)
     for source in sorted({g.prompt.source for g in groups}):
         scores = [
             float(r.verdict.status == "correct")
@@ -58,10 +61,16 @@ def rollout_metrics(groups: list[Group], version: int, wrong: float = 0.0) -> di
     return metrics | _rewards(rollouts)
 
 
-def _winners(graded: list[Rollout], wrong: float) -> dict[str, float]:
+def _winners(groups: list[Group], floor: Callable[[str], float]) -> dict[str, float]:
     """How short and long a rollout can be and be right, and how many were paid without being right."""
-    right = [len(r.response_ids) for r in graded if r.verdict and r.verdict.status == "correct"]
-    paid = [float(is_format_only(r.verdict, wrong)) for r in graded if r.verdict]
+    graded = [
+        (group.prompt.source, rollout, rollout.verdict)
+        for group in groups
+        for rollout in group.rollouts
+        if rollout.verdict is not None and not rollout.verdict.is_error
+    ]
+    right = [len(rollout.response_ids) for _, rollout, verdict in graded if verdict.status == "correct"]
+    paid = [float(is_format_only(verdict, floor(source))) for source, _, verdict in graded]
     metrics = {"format_only_rate": _mean(paid)}
     if right:
         metrics |= {"correct_tokens_min": float(min(right)), "correct_tokens_max": float(max(right))}

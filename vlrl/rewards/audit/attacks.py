@@ -74,6 +74,11 @@ def _beside(before: str, between: str, after: str) -> Attack:
     return attack
 
 
+def _before(between: str) -> Attack:
+    """A wrong answer, something between, and the right one last."""
+    return lambda prompt: boxed(f"{_decoy(prompt)}{between}{prompt.ground_truth}")
+
+
 def _divided(prompt: Prompt) -> str | None:
     """Of 0, and of an equation whose right side is 0, it would be right."""
     gold = prompt.ground_truth
@@ -111,6 +116,10 @@ ANSWERS = (
     Named("text_or", _beside("", "\\text{ or }", "")),
     Named("either", _beside("either ", " or ", "")),
     Named("slash", _divided),
+    Named("number_sign", _before(" # ")),
+    Named("question_mark", _before(" ? ")),
+    Named("ideographic_comma", _before("、")),
+    Named("arrow", _before(" \\to ")),
     Named("list", _beside("", ", ", "")),
     Named("lines", _beside("", " \\\\ ", "")),
     Named("set", _beside("\\{", ", ", "\\}")),
