@@ -85,6 +85,7 @@ def test_rewards_of_a_config(tmp_path: Path) -> None:
         ("[]", "line 2: expected an object"),
         ("{", "line 2: not JSON"),
         ('{"answer": "5"}', "line 2: needs 'gold'"),
+        ('{"gold": " ", "answer": "5"}', "line 2: needs 'gold'"),
         ('{"gold": "5"}', "line 2: needs 'answer'"),
         (
             '{"gold": "5", "answer": "5", "verifier": "maths"}',

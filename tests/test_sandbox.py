@@ -430,3 +430,14 @@ def test_values_pass_between_programs_whole() -> None:
 def test_a_forged_value_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         loads(text, {"X": 1})
+
+
+def test_a_program_that_sleeps_is_not_tried_again(sandbox: Sandbox) -> None:
+    """Alone it would hold up all others for as long as it sleeps."""
+    program = Program(
+        code="import time\ntime.sleep(60)", tests=[Test(input="")], limits=Limits(cpu_s=1.0, wall_s=4.0)
+    )
+    started = time.monotonic()
+    (report,) = sandbox.judge([program])
+    assert report.tests[0].outcome == "wall_timeout"
+    assert time.monotonic() - started < 7.5  # eight where it is tried again

@@ -25,7 +25,7 @@ class SandboxConfig(Section):
     threads: int = Field(default=32, gt=0)
     """Threads of one program."""
     rerun_timeouts: bool = True
-    """Run a test that timed out once more with the machine's sandbox to itself."""
+    """Run a test that timed out, and did not just sleep, once more with the machine's sandbox to itself."""
     python: str | None = None
     """Interpreter for programs; it must be readable by everyone. Unset: this one, else /usr/bin/python3."""
     modules: tuple[str, ...] = ()

@@ -163,7 +163,7 @@ def _read(raw: Any, number: int) -> Row:
     if not isinstance(raw, dict):
         raise UserError("expected an object with 'gold' and 'answer'")
     gold = _text(raw, "gold", "ground_truth")
-    if gold is None:
+    if gold is None or not gold.strip():
         raise UserError("needs 'gold', the right answer")
     if "answer" not in raw and "response" not in raw:
         raise UserError("needs 'answer', or 'response', the text that holds it")

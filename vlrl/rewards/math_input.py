@@ -52,6 +52,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], _Replacement], ...] = tuple(
         (r"_\{ ?\\(?:min|max) ?\}(?= ?=)", ""),  # the name of what is given
     )
 )
+_INDEX = re.compile(r"[0-9] ?_")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # or an escaped one, which is text
 # A point by its name, and roots by their numbers.
 _POINT = re.compile(r"^[A-Z](?=\()")
@@ -68,7 +69,9 @@ def math_input(gold: str, answer: str) -> tuple[str, str] | None:
     (gold, unit), (answer, other) = _split_unit(tidy(gold)), _split_unit(tidy(answer))
     if not _balanced(answer):
         return None
-    # math-verify leaves out what is text.
+    # math-verify leaves out indices of numbers, and what is text.
+    if "_" not in gold and _INDEX.search(answer):
+        return None
     if _has_changing_text(answer) and not _has_changing_text(gold):
         return None
     if unit is not None and other is not None and unit != other:
